@@ -1,0 +1,51 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+HOST ?= localhost
+PORT ?= 8005
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench autobahn docs clean
+
+help:  ## Say what there is to make.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run  ## Start the Hello World server on http://localhost:8005 (HOST=, PORT=).
+	@exec $(BIN)/hubbub hello --host $(HOST) --port $(PORT)
+
+test: $(VENV)/.dev  ## Run all tests.
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/.dev  ## Run the linters and the type checker, as CI does.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.bench  ## Measure hubbub and the others in one run; writes docs/benchmarks.
+	$(BIN)/python -m benchmarks $(ARGS)
+
+autobahn: $(VENV)/.dev  ## Run all 517 Autobahn cases against hubbub and websockets.
+	$(BIN)/python -m tests.autobahn $(ARGS)
+
+docs: $(VENV)/.docs  ## Build the documentation into site/.
+	$(BIN)/mkdocs build --strict
+
+clean:  ## Remove what the other targets made.
+	rm -rf $(VENV) site build dist artefacts
+
+# A stamp a dependency group: made anew when pyproject.toml changed.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hubbub needs Python 3.11 or newer, this is %d.%d: set PYTHON=" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	@echo "Setting up $(VENV) (once) ..."
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.dev $(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: pyproject.toml | $(VENV)/.run
+	$(BIN)/pip install --quiet --disable-pip-version-check --group $*
+	@touch $@

@@ -1,0 +1,150 @@
+"""What stands at the port: reads the head of a request, then steps aside for its protocol.
+
+A request with `Upgrade: websocket` continues as a WebSocket, anything else as HTTP; so both share
+one port (ADR 0004). A connection is here from its acceptance to the end of its first head, and
+again between two requests of HTTP (keep-alive).
+"""
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+from hubbub.server.http import HTTPService, plain_response
+
+if TYPE_CHECKING:
+    from hubbub.server.connection import ServerConnection
+
+__all__ = ["MAX_HEAD", "Front"]
+
+MAX_HEAD = 65536
+"""Largest request head in bytes; a larger one is answered 431 (RFC 6585 §5)."""
+
+# A lone line feed is no line end in HTTP, but whoever sends it waits for an answer.
+_END = re.compile(rb"\n\r?\n")
+_UPGRADE = re.compile(rb"\nupgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
+
+
+class Front:
+    """The front of one server: its connections that wait for a head, and where they go.
+
+    Args:
+        http: Takes the requests that are no upgrade.
+        open_timeout: Seconds a client has from its first byte, or from its connection, to the end
+            of the head; `None`: unlimited.
+    """
+
+    def __init__(self, http: HTTPService, open_timeout: float | None) -> None:
+        self.http = http
+        self.open_timeout = open_timeout
+        self._waiting: set[_Head] = set()
+        self._closed = False
+
+    def admit(self, websocket: "ServerConnection", transport: asyncio.Transport) -> None:
+        """Wait for the first request of a new connection."""
+        self._wait(websocket, transport, self.open_timeout)
+
+    def admit_again(self, websocket: "ServerConnection", transport: asyncio.Transport) -> None:
+        """Wait for the next request of a connection that was HTTP so far."""
+        self._wait(websocket, transport, self.http.keep_alive)
+
+    def _wait(
+        self, websocket: "ServerConnection", transport: asyncio.Transport, timeout: float | None
+    ) -> None:
+        if self._closed:
+            transport.close()
+        else:
+            self._waiting.add(_Head(self, websocket, transport, timeout))
+
+    def forget(self, head: "_Head") -> None:
+        """Take note that a connection does not wait any more."""
+        self._waiting.discard(head)
+
+    def close(self) -> None:
+        """Turn away who has not sent a whole head: 503 if it began to, else just the end."""
+        self._closed = True
+        for head in list(self._waiting):
+            head.turn_away()
+
+
+class _Head(asyncio.Protocol):
+    """Collects one request head of one connection."""
+
+    __slots__ = ("_buffer", "_front", "_timer", "_transport", "_websocket")
+
+    def __init__(
+        self,
+        front: Front,
+        websocket: "ServerConnection",
+        transport: asyncio.Transport,
+        timeout: float | None,
+    ) -> None:
+        self._front = front
+        self._websocket = websocket
+        self._transport = transport
+        self._buffer = bytearray()
+        self._timer: asyncio.TimerHandle | None = None
+        self._start_timer(timeout)
+        transport.set_protocol(self)
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer
+        if not buffer:
+            self._start_timer(self._front.open_timeout)
+        searched = max(0, len(buffer) - 3)
+        buffer += data
+        end = _END.search(buffer, searched)
+        if end is not None and end.end() <= MAX_HEAD:
+            self._hand_over(end.end())
+        elif len(buffer) > MAX_HEAD:
+            self._refuse(431, f"The request's head is larger than {MAX_HEAD} bytes.\n")
+        elif not buffer[0:1].isalpha() and buffer[0:1] not in b"\r\n":
+            # No HTTP: a TLS greeting, a port scan. Not worth waiting for the end of the head.
+            self._refuse(400, "This is not an HTTP request.\n")
+
+    def eof_received(self) -> None:
+        self._leave()  # the transport closes by itself
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
+
+    def turn_away(self) -> None:
+        """Answer for a server that closes."""
+        if self._buffer:
+            self._refuse(503, "Server is shutting down.\n")
+        else:
+            self._leave()
+            self._transport.close()
+
+    def _hand_over(self, end: int) -> None:
+        self._leave()
+        data = bytes(self._buffer)
+        if _UPGRADE.search(data, 0, end):
+            self._transport.set_protocol(self._websocket)
+            self._websocket.upgrade(self._transport, data[:end], data[end:])
+        else:
+            self._front.http.adopt(self._front, self._websocket, self._transport, data)
+
+    def _refuse(self, status: int, text: str) -> None:
+        self._leave()
+        self._transport.write(plain_response(status, text))
+        self._transport.close()
+
+    def _start_timer(self, timeout: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if timeout is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(timeout, self._timed_out)
+
+    def _timed_out(self) -> None:
+        if self._buffer:
+            self._refuse(408, "The request's head did not arrive in time.\n")
+        else:
+            self._leave()
+            self._transport.close()
+
+    def _leave(self) -> None:
+        self._front.forget(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,108 @@
+"""Which handler a request's path belongs to; parameters of the path become keyword arguments."""
+
+import http
+import re
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.convertors import Convertor
+from starlette.routing import compile_path
+from websockets.http11 import Request, Response
+
+from hubbub.server.connection import ServerConnection
+
+__all__ = ["Handler", "ProcessRequest", "ProcessResponse", "Router"]
+
+Handler = Callable[..., Awaitable[None]]
+"""A handler takes the connection, and by keyword the parameters of its path."""
+
+ProcessRequest = Callable[[ServerConnection, Request], Awaitable[Response | None] | Response | None]
+"""Sees the request of an upgrade; may answer it."""
+
+ProcessResponse = Callable[
+    [ServerConnection, Request, Response], Awaitable[Response | None] | Response | None
+]
+"""Sees the response to it too; may replace it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    path: str
+    pattern: re.Pattern[str]
+    convertors: Mapping[str, Convertor[Any]]
+    handler: Handler
+
+
+class Router:
+    """Maps paths to handlers.
+
+    Args:
+        handlers: Path to handler. Paths are Starlette's: `/rooms/{room}` matches one segment,
+            `{id:int}` a number, `{rest:path}` any number of segments. The first match wins, in
+            the mapping's order.
+
+    Raises:
+        ValueError: No path, one without a leading slash, or with an unknown convertor.
+        TypeError: A handler is not callable.
+    """
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        if not handlers:
+            raise ValueError("handlers must map at least one path to a handler")
+        self._routes = [_compile(path, handler) for path, handler in handlers.items()]
+
+    @property
+    def entrance(self) -> str:
+        """The first path without parameters, for a page that wants to try one; else `/`."""
+        return next((r.path for r in self._routes if not r.convertors), "/")
+
+    def process_request(self, first: ProcessRequest | None) -> ProcessRequest:
+        """Make the `process_request` that refuses unknown paths with 404 before the upgrade.
+
+        Args:
+            first: The user's own; if it answers, its answer counts.
+        """
+
+        async def process_request(
+            connection: ServerConnection, request: Request
+        ) -> Response | None:
+            if first is not None:
+                response = first(connection, request)
+                if isinstance(response, Awaitable):
+                    response = await response
+                if response is not None:
+                    return response
+            return self._route(connection, request)
+
+        return process_request
+
+    def _route(self, connection: ServerConnection, request: Request) -> Response | None:
+        path = urllib.parse.unquote(urllib.parse.urlsplit(request.path).path)
+        for route in self._routes:
+            match = route.pattern.match(path)
+            if match is not None:
+                connection.handler = route.handler
+                connection.handler_kwargs = {
+                    name: route.convertors[name].convert(value)
+                    for name, value in match.groupdict().items()
+                }
+                return None
+        return connection.respond(http.HTTPStatus.NOT_FOUND, "Not Found\n")
+
+    async def handle(self, connection: ServerConnection) -> None:
+        """Run the handler that the connection's path belongs to."""
+        await connection.handler(connection, **connection.handler_kwargs)
+
+
+def _compile(path: str, handler: Handler) -> _Route:
+    if not path.startswith("/"):
+        raise ValueError(f"path must begin with a slash: {path!r}")
+    if not callable(handler):
+        raise TypeError(f"handler of {path!r} is not callable: {handler!r}")
+    try:
+        pattern, _, convertors = compile_path(path)
+    except AssertionError as exc:
+        raise ValueError(f"{exc} in path {path!r}") from None
+    return _Route(path, pattern, convertors, handler)
