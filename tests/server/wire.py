@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import secrets
-import socket
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +19,6 @@ __all__ = [
     "close_frame",
     "frame",
     "request_head",
-    "shrink_buffers",
     "until",
 ]
 
@@ -211,12 +209,6 @@ class Peer:
                 return await self.reader.read()
             except ConnectionResetError:
                 return b""
-
-
-def shrink_buffers(sock: socket.socket) -> None:
-    """Make a socket's buffers small, so that flow control is felt soon."""
-    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        sock.setsockopt(socket.SOL_SOCKET, option, 4096)
 
 
 Condition = Callable[[], bool]

@@ -32,6 +32,7 @@ from hubbub.errors import WriteLimitExceeded
 from hubbub.server.callback import Callback
 from hubbub.server.frames import BINARY, TEXT, extent, serialize
 from hubbub.server.inbox import Inbox
+from hubbub.server.unsent import unsent
 
 try:
     from websockets.speedups import apply_mask
@@ -302,10 +303,12 @@ class ServerConnection(parent.ServerConnection):
             code: Close code (RFC 6455 §7.4).
             reason: At most 123 bytes of UTF-8.
         """
-        # The parent begins to count when the close frame is on its way: behind a peer that does
-        # not read, never.
-        if self.close_timeout is not None:
-            self._end_by(self.loop.time() + self.close_timeout)
+        if self.protocol.state is OPEN:
+            # The parent begins to count when the close frame is on its way: behind a peer that
+            # does not read, never.
+            if self.close_timeout is not None:
+                self._end_by(self.loop.time() + self.close_timeout)
+            self._inbox.drop_surplus()
         await super().close(code, reason)
 
     def _end_by(self, deadline: float | None) -> None:
@@ -541,6 +544,16 @@ class ServerConnection(parent.ServerConnection):
         kind = ConnectionClosedOK if ok else ConnectionClosedError
         return kind(rcvd, sent, self.protocol.close_rcvd_then_sent)
 
+    def send_data(self) -> None:
+        """Write what the parent wants to send."""
+        super().send_data()
+        # This side has ended: what still comes is discarded, but its end must be seen.
+        if self.protocol.eof_sent and (self._held or self._inbox.paused):
+            self._held = 0
+            self._inbox.drop_surplus()
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
     # Flow control of the transport.
 
     def pause_writing(self) -> None:
@@ -560,19 +573,19 @@ class ServerConnection(parent.ServerConnection):
             self._stall_timer = None
         self._release(_HELD_BY_WRITES)
 
-    def _watch_stall(self, buffered: int | None = None) -> None:
+    def _watch_stall(self, waited: int | None = None) -> None:
         """See that a peer which stopped reading is dropped.
 
         The parent's keepalive cannot: its ping waits behind the same full buffer. Here the peer is
-        lost when within `ping_timeout` the buffer above `write_limit` did not shrink.
+        lost when within `ping_timeout` it took nothing of what waits above `write_limit`.
 
         Args:
-            buffered: Bytes that waited one `ping_timeout` ago.
+            waited: Bytes that waited one `ping_timeout` ago.
         """
-        waiting = self.transport.get_write_buffer_size()
         if self.ping_timeout is None:
             return
-        if buffered is None or waiting < buffered:
+        waiting = unsent(self.transport)
+        if waited is None or waiting < waited:
             self._stall_timer = self.loop.call_later(self.ping_timeout, self._watch_stall, waiting)
         else:
             self.set_connection_exc(TimeoutError(f"peer took no data for {self.ping_timeout} s"))

@@ -19,6 +19,9 @@ __all__ = ["MAX_HEAD", "Front"]
 MAX_HEAD = 65536
 """Largest request head in bytes; a larger one is answered 431 (RFC 6585 §5)."""
 
+LINGER = 2
+"""Seconds that a refused client has to read the answer before its connection is closed."""
+
 # A lone line feed is no line end in HTTP, but whoever sends it waits for an answer.
 _END = re.compile(rb"\n\r?\n")
 _UPGRADE = re.compile(rb"\nupgrade[ \t]*:[^\r\n]*\bwebsocket\b", re.IGNORECASE)
@@ -38,6 +41,11 @@ class Front:
         self.open_timeout = open_timeout
         self._waiting: set[_Head] = set()
         self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many connections are here."""
+        return len(self._waiting)
 
     def admit(self, websocket: "ServerConnection", transport: asyncio.Transport) -> None:
         """Wait for the first request of a new connection."""
@@ -69,7 +77,7 @@ class Front:
 class _Head(asyncio.Protocol):
     """Collects one request head of one connection."""
 
-    __slots__ = ("_buffer", "_front", "_timer", "_transport", "_websocket")
+    __slots__ = ("_buffer", "_front", "_refused", "_timer", "_transport", "_websocket")
 
     def __init__(
         self,
@@ -82,13 +90,20 @@ class _Head(asyncio.Protocol):
         self._websocket = websocket
         self._transport = transport
         self._buffer = bytearray()
+        self._refused = False
         self._timer: asyncio.TimerHandle | None = None
         self._start_timer(timeout)
         transport.set_protocol(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         buffer = self._buffer
         if not buffer:
+            # Empty lines before a request are ignored (RFC 9112 §2.2).
+            data = data.lstrip(b"\r\n")
+            if not data:
+                return
             self._start_timer(self._front.open_timeout)
         searched = max(0, len(buffer) - 3)
         buffer += data
@@ -97,23 +112,19 @@ class _Head(asyncio.Protocol):
             self._hand_over(end.end())
         elif len(buffer) > MAX_HEAD:
             self._refuse(431, f"The request's head is larger than {MAX_HEAD} bytes.\n")
-        elif not buffer[0:1].isalpha() and buffer[0:1] not in b"\r\n":
+        elif not buffer[:1].isalpha():
             # No HTTP: a TLS greeting, a port scan. Not worth waiting for the end of the head.
             self._refuse(400, "This is not an HTTP request.\n")
-
-    def eof_received(self) -> None:
-        self._leave()  # the transport closes by itself
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
 
     def turn_away(self) -> None:
-        """Answer for a server that closes."""
-        if self._buffer:
-            self._refuse(503, "Server is shutting down.\n")
-        else:
-            self._leave()
-            self._transport.close()
+        """End the connection because the server closes."""
+        if self._buffer and not self._refused:
+            self._transport.write(plain_response(503, "Server is shutting down.\n"))
+        self._leave()
+        self._transport.close()
 
     def _hand_over(self, end: int) -> None:
         self._leave()
@@ -125,13 +136,24 @@ class _Head(asyncio.Protocol):
             self._front.http.adopt(self._front, self._websocket, self._transport, data)
 
     def _refuse(self, status: int, text: str) -> None:
-        self._leave()
+        """Answer, then wait a little for the client to read the answer and leave.
+
+        Closing at once with input unread would reset the connection, and the client lose the
+        answer (RFC 9112 §9.6).
+        """
+        self._refused = True
+        self._buffer.clear()
         self._transport.write(plain_response(status, text))
-        self._transport.close()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._start_timer(LINGER)
+        else:
+            self._transport.close()
 
     def _start_timer(self, timeout: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         if timeout is not None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(timeout, self._timed_out)
@@ -140,11 +162,8 @@ class _Head(asyncio.Protocol):
         if self._buffer:
             self._refuse(408, "The request's head did not arrive in time.\n")
         else:
-            self._leave()
             self._transport.close()
 
     def _leave(self) -> None:
+        self._start_timer(None)
         self._front.forget(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

@@ -31,9 +31,19 @@ class Inbox(Assembler):
         super().__init__(high, low, pause, resume)
         self.frames: _Queue = _Queue()
         self.items = self.frames.items
+        # What happens above `high`: reading pauses; after `drop_surplus`, the rest is dropped.
+        self._drops = False
+        self._dropped = False
+
+    def put(self, frame: Frame) -> None:
+        """Queue a frame of the parent's parser."""
+        if not (self._drops and self._full()):
+            super().put(frame)
 
     def put_message(self, message: str | bytes) -> None:
         """Queue a whole message, wake who waits for it, pause reading above `max_queue`."""
+        if self._drops and self._full():
+            return
         self.items.append(message)
         waiter = self.frames.get_waiter
         if waiter is not None and not waiter.done():
@@ -73,6 +83,22 @@ class Inbox(Assembler):
     def take_frame(self) -> Frame:
         """Take the next item, which must be there, as a frame."""
         return as_frame(self.items.popleft())
+
+    def drop_surplus(self) -> None:
+        """Read on from now on, and drop what comes above `max_queue`.
+
+        For a connection that this side closes: the peer's answer stands behind all that it sent.
+        """
+        self._drops = True
+        if self.paused:
+            self.paused = False
+            self.resume()
+
+    def _full(self) -> bool:
+        # Once something was dropped, what follows may be the rest of a message: dropped too.
+        if self.high is not None and len(self.items) > self.high:
+            self._dropped = True
+        return self._dropped
 
     def release(self) -> None:
         """Give up flow control and refuse `get` from now on: somebody else takes the items."""
