@@ -18,7 +18,7 @@ run: $(VENV)/.run  ## Start the Hello World server on http://localhost:8005 (HOS
 test: $(VENV)/.dev  ## Run all tests.
 	$(BIN)/pytest $(ARGS)
 
-check: $(VENV)/.dev  ## Run the linters and the type checker, as CI does.
+check: $(VENV)/.dev $(VENV)/.bench  ## Run the linters and the type checker, as CI does.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -30,7 +30,18 @@ def loop_factories() -> dict[str, LoopFactory]:
     if sys.platform != "win32" and sys.implementation.name == "cpython":
         import uvloop
 
-        factories = {"uvloop": uvloop.new_event_loop, **factories}
+        class Loop(uvloop.Loop):
+            """uvloop without its debug mode from CPython 3.12 on.
+
+            It crashes the interpreter there when an asynchronous generator is collected:
+            https://github.com/MagicStack/uvloop/issues/730. Until that is fixed, the asyncio loop
+            alone runs in debug mode.
+            """
+
+            def set_debug(self, enabled: bool) -> None:
+                super().set_debug(enabled and sys.version_info < (3, 12))
+
+        factories = {"uvloop": Loop, **factories}
     return factories
 
 

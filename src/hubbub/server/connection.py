@@ -51,6 +51,9 @@ parser: here it would wait in a buffer until it is whole and be copied once more
 MAX_EARLY = 65536
 """Bytes kept of a client that sends before it has seen the 101; then reading pauses."""
 
+# First bytes of frames that are whole messages.
+_WHOLE = (TEXT, BINARY)
+
 # Who holds back reading in callback mode; bits, because both may at once.
 _HELD_BY_WRITES = 1
 _HELD_BY_CALLER = 2
@@ -199,7 +202,7 @@ class ServerConnection(parent.ServerConnection):
             elif length == 127:
                 length = -1
             if (
-                first in (TEXT, BINARY)
+                first in _WHOLE
                 and 0 <= length <= max_payload
                 # Not within a fragmented message, where only the parent knows what may come.
                 and protocol.current_size is None
@@ -521,10 +524,11 @@ class ServerConnection(parent.ServerConnection):
             raise TypeError(f"message must be str or bytes, not {type(message).__name__}")
         if self.protocol.state is not OPEN:
             raise self._closing_exc()
+        if self.paused:
+            waiting = self.transport.get_write_buffer_size()
+            raise WriteLimitExceeded(waiting, self.write_limit_high)
         if self.send_in_progress is not None:
             raise ConcurrencyError("cannot send while a fragmented message is being sent")
-        if self.paused:
-            raise WriteLimitExceeded(self.transport.get_write_buffer_size(), self.write_limit_high)
         try:
             if self.plain:
                 self.transport.write(serialize(first, payload))
