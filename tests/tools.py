@@ -21,10 +21,10 @@ def find_tool(*names: str, install: str) -> Path:
         names: What the program is called, the likeliest first.
         install: How a user gets it, such as "apt install chromium".
     """
-    for name in names:
-        if path := shutil.which(name):
-            return Path(path)
-    absent(f"{' or '.join(names)} is not installed: {install}")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        absent(f"{' or '.join(names)} is not installed: {install}")
+    return Path(found)
 
 
 def absent(reason: str) -> NoReturn:
