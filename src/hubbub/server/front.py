@@ -40,6 +40,7 @@ class Front:
         self.http = http
         self.open_timeout = open_timeout
         self._waiting: set[_Head] = set()
+        self._empty = asyncio.Event()
         self._closed = False
 
     @property
@@ -58,20 +59,28 @@ class Front:
     def _wait(
         self, websocket: "ServerConnection", transport: asyncio.Transport, timeout: float | None
     ) -> None:
+        head = _Head(self, websocket, transport, timeout)
+        self._waiting.add(head)
         if self._closed:
-            transport.close()
-        else:
-            self._waiting.add(_Head(self, websocket, transport, timeout))
+            head.turn_away()
 
     def forget(self, head: "_Head") -> None:
-        """Take note that a connection does not wait any more."""
+        """Take note that a connection is not here any more."""
         self._waiting.discard(head)
+        if not self._waiting:
+            self._empty.set()
 
-    def close(self) -> None:
-        """Turn away who has not sent a whole head: 503 if it began to, else just the end."""
+    async def close(self) -> None:
+        """Turn away who has not sent a whole head: 503 if it began to, else just the end.
+
+        Returns when they are gone.
+        """
         self._closed = True
         for head in list(self._waiting):
             head.turn_away()
+        while self._waiting:
+            self._empty.clear()
+            await self._empty.wait()
 
 
 class _Head(asyncio.Protocol):
@@ -120,10 +129,11 @@ class _Head(asyncio.Protocol):
 
     def turn_away(self) -> None:
         """End the connection because the server closes."""
-        if self._buffer and not self._refused:
+        if self._buffer:
             self._transport.write(plain_response(503, "Server is shutting down.\n"))
-        self._leave()
-        self._transport.close()
+            self._transport.close()
+        else:
+            self._transport.abort()
 
     def _hand_over(self, end: int) -> None:
         self._leave()

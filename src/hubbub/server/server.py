@@ -113,9 +113,9 @@ class Server(parent.Server):
         reason: str = "",
     ) -> None:
         self.server.close()
-        self.front.close()
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self.front.close())
                 group.create_task(self.http.drain(self._close_timeout))
                 await super()._close(close_connections, code, reason)
         finally:
@@ -172,9 +172,11 @@ def serve(
     Args:
         handler: Runs for each connection; when it returns, the connection is closed with 1000,
             when it raises, with 1011, and the exception is logged. Or a mapping of paths to
-            handlers, see `Router`: `{"/": hello, "/rooms/{room}": room}`. A handler that is an
-            asynchronous context manager is entered before the server listens and left after the
-            last connection, unless its attribute `running` is true.
+            handlers: `{"/": hello, "/rooms/{room}": room}` calls `room(websocket, room=...)`; the
+            first path that matches wins, `{id:int}` takes a number, `{rest:path}` any number of
+            segments, other paths are answered 404. A handler that is an asynchronous context
+            manager is entered before the server listens and left after the last connection,
+            unless its attribute `running` is true.
         host: Interfaces to listen on; `None`: all.
         port: TCP port; 0: any free one, see `Server.sockets`.
         origins: Acceptable values of the `Origin` header, exact or as patterns; with `None` among
