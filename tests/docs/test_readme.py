@@ -2,7 +2,7 @@
 
 import re
 
-from tests.docs.markdown import ROOT
+from tests.programs import ROOT
 
 
 def test_table_is_the_benchmarks() -> None:

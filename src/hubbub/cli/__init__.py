@@ -1,0 +1,5 @@
+"""The `hubbub` command."""
+
+from hubbub.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,136 @@
+"""`hubbub bench echo URL`: how fast a WebSocket server echoes."""
+
+import json
+import sys
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hubbub.cli.address import ServerAddress
+from hubbub.cli.dialing import tls_context
+from hubbub.cli.limits import number_from, whole_number_from
+from hubbub.cli.load import EchoLoad, EchoResult
+from hubbub.cli.loops import run_async
+from hubbub.cli.options import InsecureOption, UrlArgument
+
+__all__ = ["app"]
+
+MAX_CONNECTIONS: Final = 10_000
+"""Most `--connections`: of one client address, and below its range of ephemeral ports."""
+
+MAX_SIZE: Final = 2**20
+"""Largest `--size` in bytes: what servers take by default."""
+
+MIN_SECONDS: Final = 0.1
+MAX_SECONDS: Final = 600
+"""Limits of `--seconds`."""
+
+_PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}
+
+app = typer.Typer(help="Measure a WebSocket server.")
+
+
+@app.callback(invoke_without_command=True)
+def _bench(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def echo(
+    url: UrlArgument,
+    connections: Annotated[
+        int,
+        typer.Option(
+            parser=whole_number_from(1, MAX_CONNECTIONS),
+            metavar="<int>",
+            help=f"Connections at the same time, up to {MAX_CONNECTIONS}.",
+        ),
+    ] = 50,
+    size: Annotated[
+        int,
+        typer.Option(
+            parser=whole_number_from(1, MAX_SIZE),
+            metavar="<int>",
+            help=f"Bytes per message, up to {MAX_SIZE}.",
+        ),
+    ] = 64,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            parser=number_from(MIN_SECONDS, MAX_SECONDS),
+            metavar="<float>",
+            help=f"How long to measure, from {MIN_SECONDS} to {MAX_SECONDS}.",
+        ),
+    ] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    insecure: InsecureOption = False,
+) -> None:
+    """Load an echo server: each connection sends a message, waits for its echo, sends again."""
+    address = ServerAddress.parse(url)
+    load = EchoLoad(address, tls_context(address, insecure=insecure), connections, size, seconds)
+    result = _run(load)
+    if as_json:
+        print(json.dumps(_report(load, result)))
+    else:
+        console = Console(file=sys.stdout, highlight=False)
+        console.print(
+            f"echo with {connections} connections, {size} bytes, {result.duration:.1f} s",
+            soft_wrap=True,
+        )
+        console.print(_table(result))
+
+
+def _run(load: EchoLoad) -> EchoResult:
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(),
+        TextColumn("{task.fields[messages]:,} messages"),
+        TimeRemainingColumn(),
+    )
+    # No refresh thread: drawing must not compete with what is measured more than it has to.
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        auto_refresh=False,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("echo", total=load.seconds, messages=0)
+
+        def show(elapsed: float, messages: int) -> None:
+            progress.update(task, completed=elapsed, messages=messages, refresh=True)
+
+        return run_async(load.run(show))
+
+
+def _report(load: EchoLoad, result: EchoResult) -> dict[str, Any]:
+    latencies = {
+        f"latency_{name}_milliseconds": result.latencies.percentile_ms(percent)
+        for name, percent in _PERCENTILES.items()
+    }
+    return {
+        "url": str(load.address),
+        "connections": load.connections,
+        "size_bytes": load.size,
+        "duration_seconds": round(result.duration, 3),
+        "messages": result.messages,
+        "messages_per_second": round(result.messages / result.duration, 1),
+        **latencies,
+    }
+
+
+def _table(result: EchoResult) -> Table:
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("messages", f"{result.messages:,}")
+    table.add_row("messages/s", f"{result.messages / result.duration:,.0f}", style="bold")
+    table.add_section()
+    for name, percent in _PERCENTILES.items():
+        label = f"latency {name.replace('_', '.')}"
+        table.add_row(label, f"{result.latencies.percentile_ms(percent):.3f} ms")
+    return table

@@ -1,0 +1,125 @@
+"""`hubbub run module:attribute`: serve an application; `hubbub dev` is the same with reload."""
+
+from dataclasses import dataclass
+from typing import Annotated, assert_never
+
+import typer
+
+from hubbub.cli.banner import print_banner
+from hubbub.cli.failure import USAGE, Failure
+from hubbub.cli.listening import (
+    InheritedSocket,
+    ListenAddress,
+    Listener,
+    TcpAddress,
+    UnixAddress,
+    fixed_port,
+)
+from hubbub.cli.loader import Target, load
+from hubbub.cli.logs import LogFormat, LogLevel, configure_logs
+from hubbub.cli.options import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    CertfileOption,
+    FdOption,
+    HostOption,
+    KeyfileOption,
+    LogFormatOption,
+    LogLevelOption,
+    PortOption,
+    ReloadOption,
+    UdsOption,
+    listen_address,
+)
+from hubbub.cli.reloading import serve_and_reload
+from hubbub.cli.serving import serve_application, server_tls
+
+__all__ = ["run"]
+
+
+def run(
+    context: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:ATTRIBUTE",
+            help="A handler, or a mapping of paths to handlers: app:handler, shop.chat:routes.",
+        ),
+    ],
+    host: HostOption = DEFAULT_HOST,
+    port: PortOption = DEFAULT_PORT,
+    uds: UdsOption = None,
+    fd: FdOption = None,
+    ssl_certfile: CertfileOption = None,
+    ssl_keyfile: KeyfileOption = None,
+    reload: ReloadOption = False,
+    log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Serve your application; the working directory is importable."""
+    if ssl_keyfile is not None and ssl_certfile is None:
+        raise Failure("--ssl-keyfile needs --ssl-certfile", USAGE)
+    service = _Service(
+        Target.parse(target),
+        listen_address(context, host, port, uds, fd),
+        ssl_certfile,
+        ssl_keyfile,
+        log_level,
+        log_format,
+    )
+    configure_logs(log_level, log_format)
+    if reload:
+        service.reload()
+    else:
+        service.serve()
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """What the options say, after they were found to agree."""
+
+    target: Target
+    address: ListenAddress
+    certfile: str | None
+    keyfile: str | None
+    log_level: LogLevel
+    log_format: LogFormat
+
+    def serve(self) -> None:
+        tls = server_tls(self.certfile, self.keyfile)
+        application = load(self.target)
+        serve_application(application, self.address, tls, self._announce)
+
+    def reload(self) -> None:
+        address = self.address
+        if isinstance(address, TcpAddress):
+            # Port 0 must stay the same port over restarts, and a port that is taken will not
+            # become free by a change of a file.
+            address = fixed_port(address)
+        keep_fds = [address.fd] if isinstance(address, InheritedSocket) else []
+        serve_and_reload(["run", *self._arguments(address)], keep_fds)
+
+    def _arguments(self, address: ListenAddress) -> list[str]:
+        arguments = [f"{self.target}", "--no-reload", *_address_arguments(address)]
+        if self.certfile is not None:
+            arguments.append(f"--ssl-certfile={self.certfile}")
+        if self.keyfile is not None:
+            arguments.append(f"--ssl-keyfile={self.keyfile}")
+        return [*arguments, f"--log-level={self.log_level}", f"--log-format={self.log_format}"]
+
+    def _announce(self, listener: Listener) -> None:
+        # Collectors of JSON logs want nothing else in the stream; the server logs where it listens.
+        if self.log_format is LogFormat.TEXT:
+            print_banner(listener, f"serves {self.target}", secure=self.certfile is not None)
+
+
+def _address_arguments(address: ListenAddress) -> list[str]:
+    match address:
+        case TcpAddress(host, port):
+            return [f"--host={host}", f"--port={port}"]
+        case UnixAddress(path):
+            return [f"--uds={path}"]
+        case InheritedSocket(fd):
+            return [f"--fd={fd}"]
+        case _:
+            assert_never(address)

@@ -1,0 +1,36 @@
+"""Being asked to stop: the first SIGINT or SIGTERM asks, the second forces."""
+
+import itertools
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+__all__ = ["on_stop_signals"]
+
+
+def on_stop_signals(ask: Callable[[], None], force: Callable[[], None] = lambda: None) -> None:
+    """Take SIGINT and SIGTERM over, for the rest of the process.
+
+    The handlers are Python's, not the event loop's: they run between two bytecodes, so the second
+    Ctrl+C also ends a server whose loop is held up by a handler that computes.
+
+    Args:
+        ask: Called at the first signal, in the main thread, between any two bytecodes.
+        force: Called at the second, before the process dies of it; must not block.
+    """
+    # A handler can be interrupted by the other signal's between a check and an assignment, and then
+    # both would be the first; counting is one step of the interpreter.
+    rcvd = itertools.count()
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if next(rcvd) == 0:
+            ask()
+            return
+        force()
+        # Dying of the signal tells the parent the truth about how it ended.
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, receive)
