@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from signal import Signals
+from signal import SIGKILL, Signals
 from typing import IO
 
 from tests.timing import MS
@@ -28,7 +28,8 @@ class Lines:
         self._lines: list[str] = []
         self._ended = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._read)
+        # A daemon: if `close` fails for a process that outlived its parent, pytest must still end.
+        self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     @property
@@ -129,14 +130,15 @@ def hubbub(
         stderr=subprocess.PIPE,
         encoding="utf-8",
         pass_fds=fds,
+        start_new_session=True,
     )
     command = Command(process)
     try:
         yield command
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, SIGKILL)  # its children too, if it could not end them
+        process.wait()
         assert process.stdin is not None
         process.stdin.close()
         command.stdout.close()

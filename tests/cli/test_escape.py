@@ -1,7 +1,7 @@
 import json
 import unicodedata
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hubbub.cli.escape import escape, escape_json, is_safe
@@ -48,6 +48,7 @@ def test_escape_keeps_text_of_all_languages() -> None:
 
 
 @given(st.dictionaries(TEXT, TEXT))
+@example({"": "\U000e0067\u2028\x7f\x85\ud800"})
 def test_escape_json_keeps_the_meaning(value: dict[str, str]) -> None:
     escaped = escape_json(json.dumps(value, ensure_ascii=False))
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from hubbub.cli.escape import is_safe
 from hubbub.cli.logs import JsonFormatter, LogFormat, LogLevel, TextFormatter, configure_logs
 
 
@@ -64,11 +65,12 @@ def test_json_record_has_the_documented_members() -> None:
 
 
 @given(st.text(), st.text())
+@example("\x7f\x85\u2028\u202e", "")
 def test_json_record_is_one_line_that_keeps_the_message(message: str, reason: str) -> None:
     line = JsonFormatter().format(record(message, raised(reason)))
     members = json.loads(line)
 
-    assert len(line.splitlines()) == 1
+    assert all(map(is_safe, line))
     assert members["message"] == message
     assert members["exception"].startswith("Traceback (most recent call last):")
     assert members["exception"].endswith(reason.rstrip("\n"))

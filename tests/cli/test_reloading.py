@@ -20,6 +20,14 @@ async def greet(websocket):
         pass
 """
 
+SLOW_TO_END = APP.replace(
+    "        pass",
+    """        pass
+    import asyncio
+    await asyncio.sleep(0.5)
+    print("ended in order", flush=True)""",
+)
+
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
@@ -94,7 +102,9 @@ def test_signal_stops_parent_and_child(app: Path, number: signal.Signals) -> Non
 
 
 def test_ctrl_c_of_a_terminal_is_one_request_for_both(app: Path) -> None:
-    # A terminal sends SIGINT to both; that the parent also asks the child must not force it.
+    # A terminal sends SIGINT to both; that the parent also asks the child must not force it. The
+    # child is still busy with the first request then.
+    app.write_text(SLOW_TO_END)
     with hubbub("dev", "app:greet", "--port", "0", cwd=app.parent) as command:
         with connect(command.url) as websocket:
             pid = int(str(websocket.recv(TIMEOUT)).split()[0])
@@ -106,6 +116,7 @@ def test_ctrl_c_of_a_terminal_is_one_request_for_both(app: Path) -> None:
         assert command.wait() == 0
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
+        assert "ended in order" in command.stdout.text
 
 
 def test_child_ends_when_its_parent_is_killed(app: Path) -> None:

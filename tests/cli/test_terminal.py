@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,8 +111,11 @@ def test_typed_lines_are_sent_and_control_keys_close_with_1000(key: bytes) -> No
 
 
 def test_message_arrives_above_what_is_being_typed() -> None:
+    typing = threading.Event()
+
     def interrupt(websocket: ServerConnection) -> None:
         websocket.recv()
+        typing.wait(TIMEOUT)
         websocket.send("meanwhile")
         websocket.send(f"you wrote {websocket.recv()!r}")
         websocket.recv()
@@ -120,6 +124,8 @@ def test_message_arrives_above_what_is_being_typed() -> None:
         window.wait_for("> ")
         window.type(b"start\r")
         window.type(b"half a li")
+        window.wait_for("> half a li")
+        typing.set()
         window.wait_for("< meanwhile")
         # Drawn anew below the message.
         window.wait_for("< meanwhile(.|\n)*> half a li")

@@ -21,6 +21,7 @@ from websockets.exceptions import (
     ConnectionClosed,
     ConnectionClosedError,
     ConnectionClosedOK,
+    InvalidMessage,
 )
 from websockets.frames import DATA_OPCODES, OK_CLOSE_CODES, CloseCode, Frame, Opcode
 from websockets.http11 import SERVER, Request, Response
@@ -31,6 +32,7 @@ from websockets.typing import Data, DataLike
 from hubbub.errors import WriteLimitExceeded
 from hubbub.server.callback import Callback
 from hubbub.server.frames import BINARY, TEXT, extent, serialize
+from hubbub.server.http import plain_response
 from hubbub.server.inbox import Inbox
 from hubbub.server.unsent import unsent
 
@@ -125,7 +127,12 @@ class ServerConnection(parent.ServerConnection):
             pause=transport.pause_reading,
             resume=transport.resume_reading,
         )
-        super().data_received(head)
+        self.protocol.receive_data(head)
+        if isinstance(self.protocol.handshake_exc, InvalidMessage):
+            # The parent ends a malformed request without a word.
+            problem = self.protocol.handshake_exc.__cause__
+            transport.write(plain_response(400, f"Malformed request: {problem}.\n"))
+        super().data_received(b"")
         if early:
             self.data_received(early)
 
