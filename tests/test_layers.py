@@ -10,6 +10,7 @@ ROOT = Path(hubbub.__file__).parent
 # Besides itself, `errors` and `model`. `cli` may import everything.
 MAY_IMPORT = {
     "errors": set[str](),
+    "protocol": set[str](),
     "server": set[str](),
     "web": set[str](),
 }

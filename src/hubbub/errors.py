@@ -4,7 +4,21 @@ What a handler sees of its connection are the exceptions of `websockets`: `Conne
 `ConcurrencyError`, `ProtocolError` keep their names and meanings (ADR 0002).
 """
 
-__all__ = ["ConfigError", "HubbubError", "StartupError", "WriteLimitExceeded"]
+from enum import IntEnum
+from typing import Self
+
+__all__ = [
+    "ConfigError",
+    "DisconnectCode",
+    "ErrorCode",
+    "FilterError",
+    "HubbubError",
+    "PayloadError",
+    "ProtocolViolation",
+    "StartupError",
+    "UnsubscribeCode",
+    "WriteLimitExceeded",
+]
 
 
 class HubbubError(Exception):
@@ -50,3 +64,157 @@ class WriteLimitExceeded(HubbubError):
         super().__init__(f"{buffered} bytes wait to be sent, over write_limit={limit}")
         self.buffered = buffered
         self.limit = limit
+
+
+class ProtocolViolation(HubbubError):
+    """A client sent what the client protocol does not allow; its session ends with 3501.
+
+    Attributes:
+        problem: What is wrong. Nothing that the client sent is quoted in it.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class PayloadError(HubbubError):
+    """A payload is not JSON, so that it cannot be carried to a client that speaks JSON.
+
+    From a publisher it is refused with 107; what reaches a JSON client all the same ends that
+    client's session with 3506.
+
+    Attributes:
+        problem: What is wrong with the payload. Nothing of it is quoted.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"payload is not JSON: {problem}")
+        self.problem = problem
+
+
+class FilterError(HubbubError):
+    """A tags filter is malformed or too large; the command is answered with 107.
+
+    Attributes:
+        problem: What is wrong with the filter.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"tags filter: {problem}")
+        self.problem = problem
+
+
+class ErrorCode(IntEnum):
+    """Codes of error replies; the connection stays (client protocol, error codes).
+
+    Below 100 are the SDKs' own; applications use 400 to 1999.
+
+    Attributes:
+        message: What the reply says. Never empty: SDKs index it.
+        temporary: The SDK may try the same again.
+    """
+
+    message: str
+    temporary: bool
+
+    def __new__(cls, code: int, message: str, temporary: bool = False) -> Self:
+        """Make a member that is its code and knows its text."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.message = message
+        member.temporary = temporary
+        return member
+
+    INTERNAL = 100, "internal server error", True
+    UNAUTHORIZED = 101, "unauthorized"
+    UNKNOWN_CHANNEL = 102, "unknown channel"
+    PERMISSION_DENIED = 103, "permission denied"
+    METHOD_NOT_FOUND = 104, "method not found"
+    ALREADY_SUBSCRIBED = 105, "already subscribed"
+    LIMIT_EXCEEDED = 106, "limit exceeded"
+    BAD_REQUEST = 107, "bad request"
+    NOT_AVAILABLE = 108, "not available"
+    TOKEN_EXPIRED = 109, "token expired"
+    EXPIRED = 110, "expired"
+    TOO_MANY_REQUESTS = 111, "too many requests", True
+    UNRECOVERABLE_POSITION = 112, "unrecoverable position"
+    CONCURRENT_PAGINATION = 113, "concurrent pagination", True
+
+
+class DisconnectCode(IntEnum):
+    """Codes that end a session (client protocol, disconnect codes).
+
+    3000 to 3499: the SDK reconnects. 3500 to 3999: it does not. Applications use 4000 to 4499 and
+    4500 to 4999 alike.
+
+    Attributes:
+        reason: The text of the close frame. Never empty and never valid JSON: the JavaScript SDK
+            reconnects after an empty reason and takes a JSON value for an order.
+    """
+
+    reason: str
+
+    def __new__(cls, code: int, reason: str) -> Self:
+        """Make a member that is its code and knows its text."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.reason = reason
+        return member
+
+    CONNECTION_CLOSED = 3000, "connection closed"  # never sent
+    SHUTDOWN = 3001, "shutdown"
+    INTERNAL = 3004, "internal server error"
+    CONNECTION_EXPIRED = 3005, "connection expired"
+    SUBSCRIPTION_EXPIRED = 3006, "subscription expired"
+    SLOW = 3008, "slow"
+    WRITE_ERROR = 3009, "write error"
+    INSUFFICIENT_STATE = 3010, "insufficient state"
+    FORCE_RECONNECT = 3011, "force reconnect"
+    NO_PONG = 3012, "no pong"
+    TOO_MANY_REQUESTS = 3013, "too many requests"
+    STATE_INVALIDATED = 3014, "state invalidated"
+    INVALID_TOKEN = 3500, "invalid token"
+    BAD_REQUEST = 3501, "bad request"
+    STALE = 3502, "stale"
+    FORCE_DISCONNECT = 3503, "force disconnect"
+    CONNECTION_LIMIT = 3504, "connection limit"
+    CHANNEL_LIMIT = 3505, "channel limit"
+    INAPPROPRIATE_PROTOCOL = 3506, "inappropriate protocol"
+    PERMISSION_DENIED = 3507, "permission denied"
+    NOT_AVAILABLE = 3508, "not available"
+    TOO_MANY_ERRORS = 3509, "too many errors"
+
+    @property
+    def reconnects(self) -> bool:
+        """Whether an SDK comes back by itself after this code."""
+        return self < 3500
+
+
+class UnsubscribeCode(IntEnum):
+    """Codes that end a subscription (client protocol, unsubscribe codes).
+
+    Attributes:
+        reason: What the push says. Never empty: SDKs index it.
+    """
+
+    reason: str
+
+    def __new__(cls, code: int, reason: str) -> Self:
+        """Make a member that is its code and knows its text."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.reason = reason
+        return member
+
+    CLIENT_UNSUBSCRIBED = 0, "client unsubscribed"  # never sent
+    CLIENT_DISCONNECTED = 1, "client disconnected"  # never sent
+    SERVER_UNSUBSCRIBED = 2000, "server unsubscribe"
+    INSUFFICIENT_STATE = 2500, "insufficient state"
+    SUBSCRIPTION_EXPIRED = 2501, "subscription expired"
+    STATE_INVALIDATED = 2502, "state invalidated"
+
+    @property
+    def resubscribes(self) -> bool:
+        """Whether an SDK subscribes again by itself after this code."""
+        return self >= 2500
