@@ -6,12 +6,17 @@ Where `HUBBUB_REQUIRE_ALL=1` is set, as `.ci/run` does, the same absence is a fa
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-__all__ = ["absent", "find_tool"]
+from tests.timing import MS
+
+__all__ = ["absent", "find_node", "find_tool"]
+
+_INSTALL_TIMEOUT = 120_000 * MS
 
 
 def find_tool(*names: str, install: str) -> Path:
@@ -25,6 +30,25 @@ def find_tool(*names: str, install: str) -> Path:
     if found is None:
         absent(f"{' or '.join(names)} is not installed: {install}")
     return Path(found)
+
+
+def find_node(folder: Path) -> Path:
+    """Return the path of Node, after installing what a folder's package-lock.json says."""
+    node = find_tool("node", "nodejs", install="apt install nodejs, or https://nodejs.org")
+    npm = find_tool("npm", install="apt install npm; it comes with https://nodejs.org")
+    lock = folder / "package-lock.json"
+    installed = folder / "node_modules" / ".package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
+        done = subprocess.run(
+            [npm, "ci", "--no-audit", "--no-fund"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=_INSTALL_TIMEOUT,
+        )
+        if done.returncode != 0:
+            absent(f"npm cannot install: run npm ci in {folder} ({done.stderr.strip()})")
+    return node
 
 
 def absent(reason: str) -> NoReturn:

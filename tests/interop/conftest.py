@@ -1,6 +1,5 @@
 """The clients of other people: Node's `ws`, and a browser."""
 
-import subprocess
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -9,10 +8,9 @@ import pytest_asyncio
 from playwright.async_api import Page, async_playwright
 
 from tests.timing import MS
-from tests.tools import absent, find_tool
+from tests.tools import find_node, find_tool
 
 FOLDER = Path(__file__).parent
-INSTALL_TIMEOUT = 120_000 * MS
 
 # No sandbox: containers and CI run as root. The rest keeps Chromium from the network and quick.
 CHROMIUM_ARGUMENTS = (
@@ -29,21 +27,7 @@ CHROMIUM_ARGUMENTS = (
 @pytest.fixture(scope="session")
 def node() -> Path:
     """Return the path of Node, and have `ws` installed beside the test's scripts."""
-    node = find_tool("node", "nodejs", install="apt install nodejs, or https://nodejs.org")
-    npm = find_tool("npm", install="apt install npm; it comes with https://nodejs.org")
-    lock = FOLDER / "package-lock.json"
-    installed = FOLDER / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        done = subprocess.run(
-            [npm, "ci", "--no-audit", "--no-fund"],
-            cwd=FOLDER,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_TIMEOUT,
-        )
-        if done.returncode != 0:
-            absent(f"npm cannot install ws: run npm ci in {FOLDER} ({done.stderr.strip()})")
-    return node
+    return find_node(FOLDER)
 
 
 @pytest_asyncio.fixture

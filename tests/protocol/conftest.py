@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from tests.timing import MS
-from tests.tools import absent, find_tool
+from tests.tools import find_node
 
 FOLDER = Path(__file__).parent
-INSTALL_TIMEOUT = 120_000 * MS
 RUN_TIMEOUT = 30_000 * MS
 
 Javascript = Callable[[list[dict[str, Any]]], list[Any]]
@@ -21,20 +20,7 @@ Javascript = Callable[[list[dict[str, Any]]], list[Any]]
 @pytest.fixture(scope="session")
 def javascript() -> Javascript:
     """Return a function that has jobs done by the SDK's codecs (`codec.mjs`), in one process."""
-    node = find_tool("node", "nodejs", install="apt install nodejs, or https://nodejs.org")
-    npm = find_tool("npm", install="apt install npm; it comes with https://nodejs.org")
-    lock = FOLDER / "package-lock.json"
-    installed = FOLDER / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        done = subprocess.run(
-            [npm, "ci", "--no-audit", "--no-fund"],
-            cwd=FOLDER,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_TIMEOUT,
-        )
-        if done.returncode != 0:
-            absent(f"npm cannot install centrifuge: run npm ci in {FOLDER} ({done.stderr.strip()})")
+    node = find_node(FOLDER)
 
     def run(jobs: list[dict[str, Any]]) -> list[Any]:
         done = subprocess.run(
