@@ -142,16 +142,8 @@ class ErrorCode(IntEnum):
     CONCURRENT_PAGINATION = 113, "concurrent pagination", True
 
 
-class DisconnectCode(IntEnum):
-    """Codes that end a session (client protocol, disconnect codes).
-
-    3000 to 3499: the SDK reconnects. 3500 to 3999: it does not. Applications use 4000 to 4499 and
-    4500 to 4999 alike.
-
-    Attributes:
-        reason: The text of the close frame. Never empty and never valid JSON: the JavaScript SDK
-            reconnects after an empty reason and takes a JSON value for an order.
-    """
+class _ReasonedCode(IntEnum):
+    """A table of codes that come with a reason."""
 
     reason: str
 
@@ -161,6 +153,18 @@ class DisconnectCode(IntEnum):
         member._value_ = code
         member.reason = reason
         return member
+
+
+class DisconnectCode(_ReasonedCode):
+    """Codes that end a session (client protocol, disconnect codes).
+
+    3000 to 3499: the SDK reconnects. 3500 to 3999: it does not. Applications use 4000 to 4499 and
+    4500 to 4999 alike.
+
+    Attributes:
+        reason: The text of the close frame. Never empty and never valid JSON: the JavaScript SDK
+            reconnects after an empty reason and takes a JSON value for an order.
+    """
 
     CONNECTION_CLOSED = 3000, "connection closed"  # never sent
     SHUTDOWN = 3001, "shutdown"
@@ -191,21 +195,12 @@ class DisconnectCode(IntEnum):
         return self < 3500
 
 
-class UnsubscribeCode(IntEnum):
+class UnsubscribeCode(_ReasonedCode):
     """Codes that end a subscription (client protocol, unsubscribe codes).
 
     Attributes:
         reason: What the push says. Never empty: SDKs index it.
     """
-
-    reason: str
-
-    def __new__(cls, code: int, reason: str) -> Self:
-        """Make a member that is its code and knows its text."""
-        member = int.__new__(cls, code)
-        member._value_ = code
-        member.reason = reason
-        return member
 
     CLIENT_UNSUBSCRIBED = 0, "client unsubscribed"  # never sent
     CLIENT_DISCONNECTED = 1, "client disconnected"  # never sent
