@@ -2,16 +2,67 @@
 
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 
-from hubbub.errors import HubbubError, WriteLimitExceeded
+from hubbub.auth.tokens import Tokens
+from hubbub.errors import (
+    BrokerError,
+    CommandError,
+    ConfigError,
+    Disconnect,
+    DisconnectCode,
+    ErrorCode,
+    HubbubError,
+    InvalidMessage,
+    PermissionDenied,
+    PositionLost,
+    UnknownChannel,
+    UnsubscribeCode,
+    WriteLimitExceeded,
+)
+from hubbub.hub import Channel, Client, Hub
+from hubbub.model import (
+    ChannelOptions,
+    ClientInfo,
+    Grant,
+    History,
+    Limits,
+    Position,
+    PresenceStats,
+    Publication,
+    User,
+)
 from hubbub.server import Server, ServerConnection, basic_auth, broadcast, serve, unix_serve
 
 __all__ = [
+    "BrokerError",
+    "Channel",
+    "ChannelOptions",
+    "Client",
+    "ClientInfo",
+    "CommandError",
+    "ConfigError",
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "Disconnect",
+    "DisconnectCode",
+    "ErrorCode",
+    "Grant",
+    "History",
+    "Hub",
     "HubbubError",
+    "InvalidMessage",
+    "Limits",
+    "PermissionDenied",
+    "Position",
+    "PositionLost",
+    "PresenceStats",
+    "Publication",
     "Server",
     "ServerConnection",
+    "Tokens",
+    "UnknownChannel",
+    "UnsubscribeCode",
+    "User",
     "WriteLimitExceeded",
     "__version__",
     "basic_auth",

@@ -4,18 +4,30 @@ What a handler sees of its connection are the exceptions of `websockets`: `Conne
 `ConcurrencyError`, `ProtocolError` keep their names and meanings (ADR 0002).
 """
 
+import json
 from enum import IntEnum
 from typing import Self
 
 __all__ = [
+    "BrokerError",
+    "CommandError",
     "ConfigError",
+    "Disconnect",
     "DisconnectCode",
     "ErrorCode",
     "FilterError",
     "HubbubError",
+    "InvalidMessage",
+    "InvalidToken",
+    "KeysUnavailable",
     "PayloadError",
+    "PermissionDenied",
+    "PositionLost",
     "ProtocolViolation",
     "StartupError",
+    "TokenError",
+    "TokenExpired",
+    "UnknownChannel",
     "UnsubscribeCode",
     "WriteLimitExceeded",
 ]
@@ -105,6 +117,58 @@ class FilterError(HubbubError):
         self.problem = problem
 
 
+class TokenError(HubbubError):
+    """A token was not accepted.
+
+    Attributes:
+        problem: Why. Nothing of the token is quoted.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"token: {problem}")
+        self.problem = problem
+
+
+class TokenExpired(TokenError):
+    """A token's time is over, or has not come: the client should get a new one (109)."""
+
+
+class InvalidToken(TokenError):
+    """A token is malformed, signed by nobody we know, or made for something else."""
+
+
+class KeysUnavailable(TokenError):
+    """The keys that tokens are checked with cannot be had now; the client may try again (100)."""
+
+
+class BrokerError(HubbubError):
+    """A broker cannot do its work.
+
+    Attributes:
+        broker: Which: `memory`, `sqlite`, `redis`.
+        problem: What went wrong.
+    """
+
+    def __init__(self, broker: str, problem: str) -> None:
+        super().__init__(f"{broker}: {problem}")
+        self.broker = broker
+        self.problem = problem
+
+
+class PositionLost(HubbubError):
+    """A subscriber in this process has missed publications, and cannot get them any more.
+
+    Attributes:
+        channel: Where.
+        problem: Why.
+    """
+
+    def __init__(self, channel: str, problem: str) -> None:
+        super().__init__(f"{channel!r}: {problem}")
+        self.channel = channel
+        self.problem = problem
+
+
 class ErrorCode(IntEnum):
     """Codes of error replies; the connection stays (client protocol, error codes).
 
@@ -153,6 +217,11 @@ class _ReasonedCode(IntEnum):
         member._value_ = code
         member.reason = reason
         return member
+
+    @classmethod
+    def reason_of(cls, code: int) -> str:
+        """Return the text that belongs to a code; empty if the code is not in the table."""
+        return next((member.reason for member in cls if member == code), "")
 
 
 class DisconnectCode(_ReasonedCode):
@@ -213,3 +282,114 @@ class UnsubscribeCode(_ReasonedCode):
     def resubscribes(self) -> bool:
         """Whether an SDK subscribes again by itself after this code."""
         return self >= 2500
+
+
+class CommandError(HubbubError):
+    """A command failed, and its client is told so; the connection stays.
+
+    Raise it in a hook to refuse what a client asks.
+
+    Args:
+        code: A member of `ErrorCode`, or a code of the application: 400 to 1999.
+        message: For the client, never empty. `None`: the text of the `ErrorCode`.
+        temporary: Whether the client may try the same again. `None`: as the `ErrorCode` says.
+
+    Raises:
+        ValueError: The code is out of range, or has no message.
+    """
+
+    def __init__(
+        self, code: int, message: str | None = None, *, temporary: bool | None = None
+    ) -> None:
+        known = _ERROR_CODES.get(code)
+        if known is None and not 400 <= code <= 1999:
+            raise ValueError(f"an application's error code is 400 to 1999, not {code}")
+        text = message if message is not None else known.message if known is not None else ""
+        if not text:
+            raise ValueError(f"error {code} needs a message: SDKs index it")
+        super().__init__(f"{text} ({code})")
+        self.code = int(code)
+        self.message = text
+        self.temporary = (
+            temporary if temporary is not None else known is not None and known.temporary
+        )
+
+
+class UnknownChannel(CommandError):
+    """No pattern of the hub matches a channel (102).
+
+    Attributes:
+        channel: Its name.
+    """
+
+    def __init__(self, channel: str) -> None:
+        super().__init__(ErrorCode.UNKNOWN_CHANNEL)
+        self.channel = channel
+        self.args = (f"unknown channel {channel!r}: declare a pattern with hub.channel()",)
+
+
+class PermissionDenied(CommandError):
+    """A client may not do what it asks for (103).
+
+    Args:
+        message: For the client.
+    """
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(ErrorCode.PERMISSION_DENIED, message)
+
+
+class InvalidMessage(CommandError):
+    """A payload does not fit the type of its channel or method (107).
+
+    Args:
+        problem: What is wrong, with the name of the field; clients see it.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(ErrorCode.BAD_REQUEST, f"bad request: {problem}")
+        self.problem = problem
+
+
+class Disconnect(HubbubError):
+    """A client's session ends. Raise it in a hook to end it.
+
+    Args:
+        code: A member of `DisconnectCode`, or a code of the application: 4000 to 4499, after
+            which SDKs reconnect, or 4500 to 4999, after which they do not.
+        reason: At most 123 bytes of UTF-8. `None`: the text of the `DisconnectCode`.
+
+    Raises:
+        ValueError: The code is out of range, or the reason is empty, too long, or JSON, which
+            the JavaScript SDK would take for an order.
+    """
+
+    def __init__(self, code: int, reason: str | None = None) -> None:
+        known = _DISCONNECT_CODES.get(code)
+        if known is None and not 4000 <= code <= 4999:
+            raise ValueError(f"an application's disconnect code is 4000 to 4999, not {code}")
+        text = reason if reason is not None else known.reason if known is not None else ""
+        if not text or len(text.encode()) > MAX_REASON:
+            raise ValueError(
+                f"a disconnect reason has 1 to {MAX_REASON} bytes, not {len(text.encode())}"
+            )
+        if _is_json(text):
+            raise ValueError(f"a disconnect reason must not be JSON: {text!r}")
+        super().__init__(f"{text} ({int(code)})")
+        self.code = int(code)
+        self.reason = text
+
+
+MAX_REASON = 123
+"""Bytes of a close frame's reason (RFC 6455 §5.5)."""
+
+_ERROR_CODES = {int(code): code for code in ErrorCode}
+_DISCONNECT_CODES = {int(code): code for code in DisconnectCode}
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -35,6 +35,7 @@ from hubbub.server.frames import BINARY, TEXT, extent, serialize
 from hubbub.server.http import plain_response
 from hubbub.server.inbox import Inbox
 from hubbub.server.unsent import unsent
+from hubbub.server.watcher import Watcher
 
 try:
     from websockets.speedups import apply_mask
@@ -81,6 +82,7 @@ class ServerConnection(parent.ServerConnection):
         "_owed",
         "_stall_timer",
         "_wanted",
+        "_watcher",
         "plain",
     )
 
@@ -104,6 +106,7 @@ class ServerConnection(parent.ServerConnection):
         self._held = 0
         self._close_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
+        self._watcher: Watcher | None = None
 
     # From the accepted socket to the open connection.
 
@@ -255,6 +258,7 @@ class ServerConnection(parent.ServerConnection):
         if self.protocol.state is not OPEN:
             self._hot = False
             self._end_by(self.close_deadline)
+            self._tell_closing()
 
     def _keep(self, data: bytes, wanted: int) -> None:
         """Keep bytes that cannot be parsed before there are `wanted` of them."""
@@ -298,6 +302,7 @@ class ServerConnection(parent.ServerConnection):
         for timer in (self._close_timer, self._stall_timer):
             if timer is not None:
                 timer.cancel()
+        self._tell_closing()
         # What a callback was not given yet is dropped. A callback that is a method of this
         # connection would keep both alive until the next garbage collection.
         self._buffer = self._callback = None
@@ -319,6 +324,7 @@ class ServerConnection(parent.ServerConnection):
             if self.close_timeout is not None:
                 self._end_by(self.loop.time() + self.close_timeout)
             self._inbox.drop_surplus()
+        self._tell_closing()
         await super().close(code, reason)
 
     def _end_by(self, deadline: float | None) -> None:
@@ -430,6 +436,21 @@ class ServerConnection(parent.ServerConnection):
         """Deliver messages to the callback again, from the event loop's next iteration on."""
         self._release(_HELD_BY_CALLER)
 
+    def watch(self, watcher: Watcher) -> None:
+        """Have an object told of the flow control and of the end of this connection.
+
+        Whoever watches bounds by itself what waits to be sent: it may write to the transport, with
+        `hubbub.server.frames.serialize`, where `plain` or an uncompressed frame is legal, until
+        `closing`. While messages wait to be sent the callback's are delivered all the same, and no
+        stalled peer is dropped. Call it once, on an open connection.
+        """
+        self._watcher = watcher
+
+    def _tell_closing(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.closing()
+
     def process_event(self, event: Event) -> None:
         """Route a frame of the parent's parser to the callback, if there is one."""
         callback = self._callback
@@ -443,6 +464,7 @@ class ServerConnection(parent.ServerConnection):
     def fail(self, code: CloseCode, reason: str = "") -> None:
         """Fail the connection from a synchronous context (RFC 6455 §7.1.7)."""
         self._hot = False
+        self._tell_closing()
         self.protocol.fail(code, reason)
         try:
             self.send_data()
@@ -570,6 +592,9 @@ class ServerConnection(parent.ServerConnection):
     def pause_writing(self) -> None:
         """Take note that more than `write_limit` bytes wait to be sent."""
         super().pause_writing()
+        if self._watcher is not None:
+            self._watcher.writing_paused()
+            return
         if self._callback is not None:
             self._hold(_HELD_BY_WRITES)
         self._watch_stall()
@@ -583,6 +608,8 @@ class ServerConnection(parent.ServerConnection):
             self._stall_timer.cancel()
             self._stall_timer = None
         self._release(_HELD_BY_WRITES)
+        if self._watcher is not None:
+            self._watcher.writing_resumed()
 
     def _watch_stall(self, waited: int | None = None) -> None:
         """See that a peer which stopped reading is dropped.

@@ -5,7 +5,7 @@ import re
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from starlette.convertors import Convertor
 from starlette.routing import compile_path
@@ -13,7 +13,7 @@ from websockets.http11 import Request, Response
 
 from hubbub.server.connection import ServerConnection
 
-__all__ = ["Handler", "ProcessRequest", "ProcessResponse", "Router"]
+__all__ = ["Handler", "ProcessRequest", "ProcessResponse", "Router", "Service", "admit_to"]
 
 Handler = Callable[..., Awaitable[None]]
 """A handler takes the connection, and by keyword the parameters of its path."""
@@ -25,6 +25,20 @@ ProcessResponse = Callable[
     [ServerConnection, Request, Response], Awaitable[Response | None] | Response | None
 ]
 """Sees the response to it too; may replace it."""
+
+
+@runtime_checkable
+class Service(Protocol):
+    """A handler that has a say before its conversations begin and when the server closes."""
+
+    def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """See the request of an upgrade to this handler, after `serve`'s own; may answer it.
+
+        May set the connection's limits and timeouts, and the subprotocols of its protocol.
+        """
+
+    def stop(self) -> None:
+        """End the conversations: the server is about to close the connections with 1001."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +82,8 @@ class Router:
         async def process_request(
             connection: ServerConnection, request: Request
         ) -> Response | None:
-            if first is not None:
-                response = first(connection, request)
-                if isinstance(response, Awaitable):
-                    response = await response
-                if response is not None:
-                    return response
-            return self._route(connection, request)
+            response = await _ask(first, connection, request)
+            return response if response is not None else self._route(connection, request)
 
         return process_request
 
@@ -88,12 +97,38 @@ class Router:
                     name: route.convertors[name].convert(value)
                     for name, value in match.groupdict().items()
                 }
+                if isinstance(route.handler, Service):
+                    return route.handler.process_request(connection, request)
                 return None
         return connection.respond(http.HTTPStatus.NOT_FOUND, "Not Found\n")
 
     async def handle(self, connection: ServerConnection) -> None:
         """Run the handler that the connection's path belongs to."""
         await connection.handler(connection, **connection.handler_kwargs)
+
+
+def admit_to(service: Service, first: ProcessRequest | None) -> ProcessRequest:
+    """Make the `process_request` that asks a service.
+
+    Args:
+        service: The only handler.
+        first: The user's own; if it answers, its answer counts.
+    """
+
+    async def process_request(connection: ServerConnection, request: Request) -> Response | None:
+        response = await _ask(first, connection, request)
+        return response if response is not None else service.process_request(connection, request)
+
+    return process_request
+
+
+async def _ask(
+    process_request: ProcessRequest | None, connection: ServerConnection, request: Request
+) -> Response | None:
+    if process_request is None:
+        return None
+    response = process_request(connection, request)
+    return await response if isinstance(response, Awaitable) else response
 
 
 def _compile(path: str, handler: Handler) -> _Route:

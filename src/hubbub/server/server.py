@@ -23,7 +23,14 @@ from hubbub.server.compression import enable_deflate
 from hubbub.server.connection import ServerConnection
 from hubbub.server.front import Front
 from hubbub.server.http import HTTPService
-from hubbub.server.routing import Handler, ProcessRequest, ProcessResponse, Router
+from hubbub.server.routing import (
+    Handler,
+    ProcessRequest,
+    ProcessResponse,
+    Router,
+    Service,
+    admit_to,
+)
 from hubbub.server.welcome import welcome
 
 __all__ = ["Server", "serve", "unix_serve"]
@@ -48,6 +55,7 @@ class Server(parent.Server):
         *,
         http: HTTPService,
         contexts: Sequence[contextlib.AbstractAsyncContextManager[Any]] = (),
+        services: Sequence[Service] = (),
         open_timeout: float | None = 10,
         close_timeout: float | None = 10,
     ) -> None:
@@ -55,6 +63,7 @@ class Server(parent.Server):
         self.http = http
         self.front = Front(http, open_timeout)
         self._contexts = (http, *contexts)
+        self._services = services
         self._close_timeout = close_timeout
         self._root: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
@@ -113,6 +122,9 @@ class Server(parent.Server):
         reason: str = "",
     ) -> None:
         self.server.close()
+        if close_connections:
+            for service in self._services:
+                service.stop()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.front.close())
@@ -176,7 +188,9 @@ def serve(
             first path that matches wins, `{id:int}` takes a number, `{rest:path}` any number of
             segments, other paths are answered 404. A handler that is an asynchronous context
             manager is entered before the server listens and left after the last connection,
-            unless its attribute `running` is true.
+            unless its attribute `running` is true. One that has the methods of
+            `hubbub.server.routing.Service`, such as a hub, is asked before each upgrade to it and
+            told when the server closes.
         host: Interfaces to listen on; `None`: all.
         port: TCP port; 0: any free one, see `Server.sockets`.
         origins: Acceptable values of the `Origin` header, exact or as patterns; with `None` among
@@ -223,6 +237,8 @@ def serve(
     router = Router(handler) if isinstance(handler, Mapping) else None
     if router is not None:
         process_request = router.process_request(process_request)
+    elif isinstance(handler, Service):
+        process_request = admit_to(handler, process_request)
     handlers = list(handler.values()) if isinstance(handler, Mapping) else [handler]
     app = http if http is not None else welcome(router.entrance if router is not None else "/")
 
@@ -258,6 +274,7 @@ def serve(
         engine.logger,
         http=HTTPService(app, server_header=server_header),
         contexts=_contexts(handlers),
+        services=_services(handlers),
         open_timeout=open_timeout,
         close_timeout=close_timeout,
     )
@@ -291,6 +308,11 @@ def _contexts(handlers: Sequence[Handler]) -> list[contextlib.AbstractAsyncConte
         if isinstance(candidate, contextlib.AbstractAsyncContextManager)
         and not getattr(candidate, "running", False)
     ]
+
+
+def _services(handlers: Sequence[object]) -> list[Service]:
+    """Find the handlers to tell when the server closes: each once, in order."""
+    return [each for each in dict.fromkeys(handlers) if isinstance(each, Service)]
 
 
 def _end_normally(handler: Handler) -> Handler:

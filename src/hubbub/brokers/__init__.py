@@ -1,0 +1,1 @@
+"""Brokers: what carries publications between nodes and keeps history. `base` is the contract."""

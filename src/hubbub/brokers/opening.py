@@ -1,0 +1,34 @@
+"""Brokers by URL: what an operator writes, and which broker it means."""
+
+from collections.abc import Callable, Mapping
+
+from hubbub.brokers.base import Broker
+from hubbub.brokers.memory import MemoryBroker
+from hubbub.clock import Clock
+from hubbub.errors import ConfigError
+
+__all__ = ["SCHEMES", "open_broker"]
+
+
+def _memory(url: str, clock: Clock) -> Broker:
+    if url != "memory:":
+        raise ConfigError("broker", f"{url!r} should be 'memory:', which takes no address")
+    return MemoryBroker(clock=clock)
+
+
+SCHEMES: Mapping[str, Callable[[str, Clock], Broker]] = {"memory": _memory}
+"""What makes the broker of a URL, by the URL's scheme."""
+
+
+def open_broker(url: str, clock: Clock) -> Broker:
+    """Return the broker that a URL names; nothing is connected yet.
+
+    Raises:
+        ConfigError: The scheme is unknown, or the URL is not one of its.
+    """
+    scheme, colon, _ = url.partition(":")
+    make = SCHEMES.get(scheme) if colon else None
+    if make is None:
+        known = ", ".join(f"{name}:" for name in SCHEMES)
+        raise ConfigError("broker", f"{url!r} has none of the schemes {known}")
+    return make(url, clock)

@@ -1,0 +1,428 @@
+"""The subscribers of one channel on this node, and how what happens in it reaches them.
+
+Subscribers that get the same bytes are a lane: one wire, with or without patches, filter, joins
+and leaves. What happens is kept until the next flush, then encoded once per wire format, framed
+once per lane and written once per subscriber.
+
+The group knows how far the channel's stream was delivered. All positioned subscribers in lanes
+stand there, so that one comparison per publication finds a gap for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hubbub.errors import PayloadError
+from hubbub.hub.encoding import encode_event, encode_patch
+from hubbub.hub.wires import MAX_FRAME, Wire, frames
+from hubbub.model import Join, Leave, Position, Publication
+from hubbub.protocol import fossil
+from hubbub.protocol.base import Codec
+from hubbub.protocol.commands import FilterNode
+
+if TYPE_CHECKING:
+    from hubbub.hub.channel import Channel
+    from hubbub.hub.outbox import Outbox
+    from hubbub.hub.subscription import Subscription
+
+__all__ = ["Group"]
+
+Event = Publication | Join | Leave
+
+
+class _Variant(NamedTuple):
+    """What makes subscribers of one channel get different bytes."""
+
+    wire: Wire
+    delta: bool
+    events: bool
+    tags: FilterNode | None
+
+
+class _Lane:
+    """Subscribers that get the same bytes.
+
+    Attributes:
+        members: By outbox, which is all that the writing loop needs.
+        fresh: With delta on: those that have nothing yet that a patch could be of.
+    """
+
+    __slots__ = ("fresh", "members", "passes", "variant")
+
+    def __init__(self, variant: _Variant, sample: Subscription) -> None:
+        self.variant = variant
+        self.passes = sample.passes
+        self.members: dict[Outbox, Subscription] = {}
+        self.fresh: dict[Outbox, Subscription] = {}
+
+    def wants(self, event: Event) -> bool:
+        if not isinstance(event, Publication):
+            return self.variant.events
+        return self.passes is None or self.passes(event.tags)
+
+
+class Group:
+    """The subscribers of a channel.
+
+    Args:
+        mark: Has `flush` called soon.
+        unreadable: Takes subscribers whose wire format cannot carry a publication.
+
+    Attributes:
+        subscribers: All that are registered, live or not.
+        epoch: Of the stream; empty: not known.
+        offset: Up to which the stream was delivered; `None`: not known.
+        listeners: Subscribers in this process; `None` instead of a publication ends them.
+    """
+
+    __slots__ = (
+        "_active",
+        "_ahead",
+        "_base",
+        "_lanes",
+        "_mark",
+        "_pending",
+        "_pending_size",
+        "_unreadable",
+        "_waiting",
+        "channel",
+        "declaration",
+        "epoch",
+        "listeners",
+        "offset",
+        "subscribers",
+    )
+
+    def __init__(
+        self,
+        channel: str,
+        declaration: Channel[Any],
+        *,
+        mark: Callable[[Group], object],
+        unreadable: Callable[[Iterable[Subscription]], object],
+    ) -> None:
+        self.channel = channel
+        self.declaration = declaration
+        self.subscribers: dict[Outbox, Subscription] = {}
+        self.listeners: dict[Callable[[Publication | None], object], None] = {}
+        self.epoch = ""
+        self.offset: int | None = None
+        self._mark = mark
+        self._unreadable = unreadable
+        self._lanes: dict[_Variant, _Lane] = {}
+        # Registered and not live yet: publications go to their buffers.
+        self._waiting: dict[Subscription, None] = {}
+        # Live, but with more than was delivered so far: what comes is theirs already.
+        self._ahead: dict[Subscription, None] = {}
+        self._pending: list[Event] = []
+        self._pending_size = 0
+        # The payload that subscribers with delta on got last.
+        self._base: bytes | None = None
+        self._active = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody is left."""
+        return not self.subscribers and not self.listeners
+
+    def register(self, subscription: Subscription) -> None:
+        """Keep for a subscription what is delivered from now on."""
+        self.subscribers[subscription.session.outbox] = subscription
+        self._waiting[subscription] = None
+
+    def go_live(self, subscription: Subscription) -> None:
+        """Deliver to a subscription from now on; what it was to get before has been written.
+
+        Nothing may be pending: flush first, then write the reply, then call this. A positioned
+        subscription that is not where the group stands waits until both meet.
+        """
+        self._waiting.pop(subscription, None)
+        subscription.buffer = None
+        if subscription.positioned:
+            if self.offset is None:
+                self.epoch, self.offset = subscription.epoch, subscription.position
+            elif (subscription.epoch, subscription.position) != (self.epoch, self.offset):
+                self._ahead[subscription] = None
+                return
+        self._enter_lane(subscription)
+
+    def leave(self, subscription: Subscription) -> None:
+        """Deliver nothing more to a subscription. Idempotent."""
+        outbox = subscription.session.outbox
+        if self.subscribers.get(outbox) is not subscription:
+            return
+        del self.subscribers[outbox]
+        self._waiting.pop(subscription, None)
+        self._ahead.pop(subscription, None)
+        variant = _variant(subscription)
+        lane = self._lanes.get(variant)
+        if lane is not None:
+            lane.members.pop(outbox, None)
+            lane.fresh.pop(outbox, None)
+            if not lane.members and not lane.fresh:
+                del self._lanes[variant]
+
+    def deliver(self, event: Event) -> list[Subscription]:
+        """Take what happened in the channel.
+
+        Returns:
+            Positioned subscriptions that have missed something before it; they are not in their
+            lanes any more, and do not get it.
+        """
+        lost: list[Subscription] = []
+        if isinstance(event, Publication):
+            self._active = True
+            if event.offset:
+                if self.offset is not None:
+                    if event.epoch != self.epoch or event.offset > self.offset + 1:
+                        lost = self._lose()
+                    elif event.offset <= self.offset:
+                        return lost  # a repetition
+                if self._ahead:
+                    lost += self._overtake(event)
+                self.epoch, self.offset = event.epoch, event.offset
+            for subscription in self._waiting:
+                subscription.keep(event)
+            for listener in tuple(self.listeners):
+                listener(event)
+        if self._lanes:
+            self._append(event)
+        elif isinstance(event, Publication):
+            self._base = event.data
+        if self._ahead:
+            self._catch_up()
+        return lost
+
+    def compare(self, top: Position) -> list[Subscription]:
+        """Compare with the top of the stream, as the broker has it.
+
+        Returns:
+            Positioned subscriptions, if something was published that was not delivered.
+        """
+        if self.offset is None or (top.epoch == self.epoch and top.offset <= self.offset):
+            return []
+        lost = self._lose()
+        self.epoch, self.offset = top.epoch, top.offset
+        return lost
+
+    def check_quiet(self) -> bool:
+        """Whether nothing was delivered since the last time that this was asked."""
+        quiet, self._active = not self._active, False
+        return quiet and self.offset is not None
+
+    def end(self) -> None:
+        """End the subscribers in this process: the hub stops."""
+        for listener in tuple(self.listeners):
+            listener(None)
+
+    def flush(self) -> None:
+        """Write to all subscribers what is pending."""
+        if not self._pending:
+            return
+        pending, self._pending = self._pending, []
+        self._pending_size = 0
+        sending = _Sending(self.channel, self.declaration.payloads.binary, pending, self._base)
+        self._base = sending.last
+        for lane in tuple(self._lanes.values()):
+            try:
+                self._send(lane, sending)
+            except PayloadError:
+                self._unreadable([*lane.members.values(), *lane.fresh.values()])
+
+    def replay(self, subscription: Subscription, publications: Iterable[Publication]) -> None:
+        """Write publications to one subscription that is not live yet.
+
+        Raises:
+            PayloadError: Its wire format cannot carry one.
+        """
+        passing = [
+            publication
+            for publication in publications
+            if subscription.passes is None or subscription.passes(publication.tags)
+        ]
+        if passing:
+            wire, binary = subscription.wire, self.declaration.payloads.binary
+            messages = [
+                encode_event(
+                    wire.codec, self.channel, each, binary=binary, quoted=subscription.delta
+                )
+                for each in passing
+            ]
+            for frame in frames(wire, messages):
+                subscription.session.outbox.write(frame)
+
+    def _append(self, event: Event) -> None:
+        if not self._pending:
+            self._mark(self)
+        self._pending.append(event)
+        if isinstance(event, Publication):
+            self._pending_size += len(event.data)
+            if self._pending_size > MAX_FRAME:
+                self.flush()  # bounded, whatever is published in one go
+
+    def _overtake(self, event: Publication) -> list[Subscription]:
+        """Let those enter their lanes to whom a publication is new; return whom it comes too late.
+
+        They read the stream before this publication was in it, and those before have not all been
+        delivered: the stream began anew, or the gap is theirs as well.
+        """
+        lost: list[Subscription] = []
+        for subscription in tuple(self._ahead):
+            if event.epoch == subscription.epoch and event.offset <= subscription.position:
+                continue
+            self.flush()
+            if event.epoch == subscription.epoch and event.offset == subscription.position + 1:
+                del self._ahead[subscription]
+                self._enter_lane(subscription)
+            else:
+                self.leave(subscription)
+                lost.append(subscription)
+        return lost
+
+    def _catch_up(self) -> None:
+        """Let those enter their lanes that the delivery has caught up with."""
+        reached = [
+            each
+            for each in self._ahead
+            if each.epoch == self.epoch and each.position <= (self.offset or 0)
+        ]
+        if reached:
+            self.flush()  # what is pending is theirs already
+            for subscription in reached:
+                del self._ahead[subscription]
+                self._enter_lane(subscription)
+
+    def _enter_lane(self, subscription: Subscription) -> None:
+        variant = _variant(subscription)
+        lane = self._lanes.get(variant)
+        if lane is None:
+            lane = self._lanes[variant] = _Lane(variant, subscription)
+        entrance = lane.fresh if variant.delta else lane.members
+        entrance[subscription.session.outbox] = subscription
+
+    def _lose(self) -> list[Subscription]:
+        """Take all positioned subscriptions out that were live: they have missed something."""
+        self.flush()
+        lost = [
+            each
+            for lane in self._lanes.values()
+            for each in (*lane.members.values(), *lane.fresh.values())
+            if each.positioned
+        ]
+        for subscription in lost:
+            self.leave(subscription)
+        return lost
+
+    def _send(self, lane: _Lane, sending: _Sending) -> None:
+        variant = lane.variant
+        codec = variant.wire.codec
+        chosen: list[int] | None = None
+        if variant.tags is not None or (sending.mixed and not variant.events):
+            chosen = [n for n, event in enumerate(sending.events) if lane.wants(event)]
+            if not chosen:
+                return
+        if lane.members:
+            messages = sending.messages(codec, variant.delta, False)
+            self._write(lane.members, variant.wire, messages, chosen)
+        if lane.fresh:
+            messages = sending.messages(codec, True, True)
+            self._write(lane.fresh, variant.wire, messages, chosen)
+            if sending.published:
+                lane.members.update(lane.fresh)
+                lane.fresh.clear()
+
+    @staticmethod
+    def _write(
+        members: dict[Outbox, Subscription],
+        wire: Wire,
+        messages: list[bytes],
+        chosen: list[int] | None,
+    ) -> None:
+        if chosen is not None:
+            messages = [messages[n] for n in chosen]
+        for frame in frames(wire, messages, shared=len(members) > 1):
+            for outbox in members:
+                outbox.write(frame)
+
+
+class _Sending:
+    """What one flush sends, encoded when the first lane asks for it.
+
+    Attributes:
+        base: Payload before the first event.
+        last: Payload after the last.
+        published: There is a publication among the events.
+        mixed: There are joins or leaves among the events.
+    """
+
+    __slots__ = (
+        "_binary",
+        "_channel",
+        "_encoded",
+        "_patches",
+        "base",
+        "events",
+        "last",
+        "mixed",
+        "published",
+    )
+
+    def __init__(self, channel: str, binary: bool, events: list[Event], base: bytes | None) -> None:
+        self.events = events
+        self.base = base
+        payloads = [event.data for event in events if isinstance(event, Publication)]
+        self.last = payloads[-1] if payloads else base
+        self.published = bool(payloads)
+        self.mixed = len(payloads) < len(events)
+        self._channel = channel
+        self._binary = binary
+        self._encoded: dict[tuple[int, bool, bool], list[bytes]] = {}
+        self._patches: list[bytes | None] | None = None
+
+    def messages(self, codec: Codec, delta: bool, fresh: bool) -> list[bytes]:
+        """Encode the events, once.
+
+        Args:
+            delta: For clients with delta on.
+            fresh: These have got nothing before: the first publication is whole.
+
+        Raises:
+            PayloadError: The format cannot carry a payload.
+        """
+        key = (id(codec), delta, fresh)
+        messages = self._encoded.get(key)
+        if messages is None:
+            messages = self._encoded[key] = self._encode(codec, delta, fresh)
+        return messages
+
+    def _encode(self, codec: Codec, delta: bool, fresh: bool) -> list[bytes]:
+        channel, binary = self._channel, self._binary
+        if not delta:
+            return [encode_event(codec, channel, event, binary=binary) for event in self.events]
+        messages: list[bytes] = []
+        for event, patch in zip(self.events, self._diffs(), strict=True):
+            if patch is None or fresh or not isinstance(event, Publication):
+                messages.append(encode_event(codec, channel, event, binary=binary, quoted=True))
+                fresh = fresh and not isinstance(event, Publication)
+            else:
+                messages.append(encode_patch(codec, channel, event, patch))
+        return messages
+
+    def _diffs(self) -> list[bytes | None]:
+        """Return the patch of each event; `None` where it goes whole."""
+        if self._patches is None:
+            self._patches = []
+            base = self.base
+            for event in self.events:
+                patch = None
+                if isinstance(event, Publication):
+                    if base is not None and event.delta and event.offset:
+                        patch = fossil.diff(base, event.data)
+                    base = event.data
+                self._patches.append(patch)
+        return self._patches
+
+
+def _variant(subscription: Subscription) -> _Variant:
+    return _Variant(subscription.wire, subscription.delta, subscription.events, subscription.tags)

@@ -1,0 +1,391 @@
+"""The machinery of a hub in one process: its books, its broker, its tasks.
+
+`Hub` is the face that applications see. Everything that happens comes in here: connections from
+the server, events and control messages from the broker, calls from the face.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncGenerator, Collection, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any
+
+from hubbub.brokers.base import Broker, Event
+from hubbub.clock import Clock
+from hubbub.errors import (
+    DisconnectCode,
+    UnknownChannel,
+)
+from hubbub.hub.channel import Channel
+from hubbub.hub.commands import Commands
+from hubbub.hub.connecting import Connector
+from hubbub.hub.fanout import Fanout
+from hubbub.hub.group import Group
+from hubbub.hub.links import Links
+from hubbub.hub.registry import Registry
+from hubbub.hub.session import Session, finish
+from hubbub.hub.steering import Steering
+from hubbub.hub.subscribing import Subscriber
+from hubbub.hub.timers import TimerWheel
+from hubbub.model import Limits, Position, Publication
+
+if TYPE_CHECKING:
+    from hubbub.auth.tokens import Tokens
+    from hubbub.hub.hooks import Hook, MessageHook
+    from hubbub.hub.payloads import Payloads
+    from hubbub.hub.subscription import Subscription
+
+__all__ = ["Node", "Settings"]
+
+CHECK_INTERVAL = 40.0
+"""Seconds without a publication after which a position is compared with the broker's."""
+
+PRESENCE_INTERVAL = 25.0
+"""Seconds after which presence is prolonged, at brokers that forget it."""
+
+PRESENCE_TTL = 60.0
+"""Seconds after which such a broker forgets it."""
+
+MAX_KNOWN = 10_000
+"""Channels whose declarations are kept at hand."""
+
+
+class Settings:
+    """What the application has registered.
+
+    Attributes:
+        channels: In order of declaration; the first that matches counts.
+        methods: For rpc, by name.
+    """
+
+    def __init__(self) -> None:
+        self.channels: list[Channel[Any]] = []
+        self.connect: Hook | None = None
+        self.refresh: Hook | None = None
+        self.disconnect: Hook | None = None
+        self.message: tuple[MessageHook, Payloads[Any]] | None = None
+        self.methods: dict[str, tuple[MessageHook, Payloads[Any], Payloads[Any]]] = {}
+
+
+class Node:
+    """The machinery; its parts know each other through it.
+
+    Attributes:
+        running: Entered, and not being left.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        settings: Settings,
+        limits: Limits,
+        clock: Clock,
+        tokens: Tokens | None,
+        anonymous: bool,
+        insecure: bool,
+        personal: str | None,
+        ping_interval: float,
+        pong_timeout: float,
+        stale_timeout: float,
+        expiry_grace: float,
+        version: str,
+    ) -> None:
+        self.broker = broker
+        self.settings = settings
+        self.limits = limits
+        self.clock = clock
+        self.tokens = tokens
+        self.anonymous = anonymous
+        self.insecure = insecure
+        self.personal = personal
+        self.ping_interval = ping_interval
+        self.pong_timeout = pong_timeout
+        self.stale_timeout = stale_timeout
+        self.expiry_grace = expiry_grace
+        self.version = version
+        self.logger = logging.getLogger("hubbub.hub")
+        self.running = False
+        self.wheel = TimerWheel(clock, on_error=self._timer_failed)
+        self.fanout = Fanout()
+        self.registry = Registry(self._make_group)
+        self.subscriber = Subscriber(self)
+        self.connector = Connector(self)
+        self.commands = Commands(self)
+        self.steering = Steering(self)
+        self.links = Links(broker, self.registry.groups.__contains__)
+        self._known: dict[str, tuple[Channel[Any], dict[str, str | int]]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._left = asyncio.Event()
+        self._root: asyncio.Task[None] | None = None
+
+    # Its life.
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncGenerator[None]:
+        """Connect to the broker and serve; on leaving, end all sessions with 3001.
+
+        Raises:
+            BrokerError: On entering: the broker cannot be used.
+            RuntimeError: It runs already.
+        """
+        if self._root is not None:
+            raise RuntimeError("the hub is running already")
+        loop = asyncio.get_running_loop()
+        entered: asyncio.Future[None] = loop.create_future()
+        self._left = asyncio.Event()
+        root = self._root = loop.create_task(self._live(entered), name="hubbub hub")
+        try:
+            await entered
+            yield
+        finally:
+            self.stop()
+            self._left.set()
+            self._root = None
+            await root
+
+    async def _live(self, entered: asyncio.Future[None]) -> None:
+        try:
+            async with self.broker.running(self):
+                async with asyncio.TaskGroup() as group:
+                    self._group = group
+                    links = group.create_task(self.links.run())
+                    self.running = True
+                    entered.set_result(None)
+                    if not self.broker.local:
+                        self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
+                        self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
+                    try:
+                        await self._left.wait()
+                    finally:
+                        # Also when a task failed: nobody is left hanging on a hub that ends.
+                        self.stop()
+                        links.cancel()
+                self.wheel.stop()
+        except BaseException as exc:
+            if not entered.done() and isinstance(exc, Exception):
+                entered.set_exception(exc)
+                return
+            raise
+        finally:
+            self._group = None
+            self.running = False
+            self.wheel.stop()
+
+    def stop(self) -> None:
+        """End all sessions with 3001, behind what was published before. Idempotent."""
+        self.running = False
+        self.fanout.flush()
+        for session in list(self.registry.connections):
+            session.disconnect(DisconnectCode.SHUTDOWN)
+        for group in list(self.registry.groups.values()):
+            group.end()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine that may suspend, as a task of the hub."""
+        guarded = self._guarded(coroutine)
+        try:
+            if self._group is None:
+                raise RuntimeError("the hub is not running")
+            self._group.create_task(guarded)
+        except RuntimeError:
+            # The hub has ended: nobody is left to do it for.
+            guarded.close()
+            coroutine.close()
+
+    def do(self, coroutine: Coroutine[Any, Any, object], *, may_suspend: bool = False) -> None:
+        """Run a coroutine that talks to the broker: now if the broker is local, else as a task."""
+        if may_suspend or not self.broker.local:
+            self.spawn(coroutine)
+        else:
+            finish(self._guarded(coroutine))
+
+    async def _guarded(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Keep the failure of one session's work from ending the others'."""
+        try:
+            await coroutine
+        except Exception:
+            self.logger.exception("background work failed")
+
+    def _timer_failed(self, exc: Exception) -> None:
+        self.logger.error("timer failed", exc_info=exc)
+
+    # Channels.
+
+    def find(self, channel: str) -> tuple[Channel[Any], dict[str, str | int]]:
+        """Return the declaration of a channel, and the parameters in its name.
+
+        Raises:
+            UnknownChannel: No pattern matches.
+        """
+        known = self._known.get(channel)
+        if known is None:
+            known = self._search(channel)
+            if len(self._known) >= MAX_KNOWN:
+                self._known.pop(next(iter(self._known)))
+            self._known[channel] = known
+        return known
+
+    def _search(self, channel: str) -> tuple[Channel[Any], dict[str, str | int]]:
+        name = channel.removeprefix("$")
+        for declaration in self.settings.channels:
+            parameters = declaration.pattern.match(name)
+            if parameters is not None:
+                return declaration, parameters
+        raise UnknownChannel(channel)
+
+    def forget_known(self) -> None:
+        """Match anew: a pattern was declared."""
+        self._known.clear()
+
+    def _make_group(self, channel: str, declaration: Channel[Any]) -> Group:
+        return Group(channel, declaration, mark=self.fanout.mark, unreadable=self._unreadable)
+
+    def release(self, group: Group) -> None:
+        """Forget a group that nobody is in."""
+        if group.empty and self.registry.groups.get(group.channel) is group:
+            del self.registry.groups[group.channel]
+            self.do(self.links.unlink(group.channel))
+
+    def _unreadable(self, subscriptions: Iterable[Subscription]) -> None:
+        loop = asyncio.get_running_loop()
+        for subscription in subscriptions:
+            # Not from here: the caller writes to the others.
+            loop.call_soon(subscription.session.disconnect, DisconnectCode.INAPPROPRIATE_PROTOCOL)
+
+    async def publish(
+        self,
+        channel: str,
+        declaration: Channel[Any],
+        publication: Publication,
+        *,
+        history: bool = True,
+        idempotency_key: str = "",
+        version: int = 0,
+        version_epoch: str = "",
+    ) -> Position:
+        """Hand a publication to the broker, with the options of its channel.
+
+        Raises:
+            BrokerError: It may have been published, or not.
+        """
+        options = declaration.options
+        return await self.broker.publish(
+            channel,
+            dataclasses.replace(
+                publication,
+                delta=publication.delta or options.delta,
+                time=int(self.clock.time() * 1000),
+            ),
+            history_size=options.history if history else 0,
+            history_ttl=options.ttl,
+            meta_ttl=options.meta_ttl,
+            idempotency_key=idempotency_key,
+            version=version,
+            version_epoch=version_epoch,
+        )
+
+    # From the broker.
+
+    def deliver(self, channel: str, event: Event) -> None:
+        """Take what happened in a channel (`Receiver`)."""
+        group = self.registry.groups.get(channel)
+        if group is not None:
+            lost = group.deliver(event)
+            if lost:
+                self.subscriber.lose(lost)
+
+    def control(self, message: bytes) -> None:
+        """Take a control message (`Receiver`)."""
+        self.steering.apply(message)
+
+    def suspect(self, channels: Collection[str] | None) -> None:
+        """Compare positions with the broker's (`Receiver`)."""
+        groups = self.registry.groups
+        chosen = list(groups) if channels is None else [each for each in channels if each in groups]
+        self.spawn(self._compare(chosen))
+
+    # Timers of brokers that are not local.
+
+    def _check_positions(self) -> None:
+        self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
+        quiet = [name for name, group in self.registry.groups.items() if group.check_quiet()]
+        if quiet:
+            self.spawn(self._compare(quiet))
+
+    async def _compare(self, channels: Iterable[str]) -> None:
+        for channel in channels:
+            group = self.registry.groups.get(channel)
+            if group is None or group.offset is None:
+                continue
+            options = group.declaration.options
+            page = await self.broker.history(channel, limit=0, meta_ttl=options.meta_ttl)
+            # What was published meanwhile may be on its way.
+            await asyncio.sleep(0)
+            if self.registry.groups.get(channel) is group:
+                lost = group.compare(page.position)
+                if lost:
+                    self.subscriber.lose(lost)
+
+    def _prolong_presence(self) -> None:
+        self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
+        self.spawn(self._prolong())
+
+    async def _prolong(self) -> None:
+        for session in list(self.registry.sessions.values()):
+            for subscription in list(session.subscriptions.values()):
+                if subscription.present and subscription.settled and not subscription.ended:
+                    await self.broker.add_presence(
+                        subscription.channel, session.id, subscription.info, PRESENCE_TTL
+                    )
+                    if subscription.ended:
+                        # It left meanwhile; its removal may have come before.
+                        await self.broker.remove_presence(subscription.channel, session.id)
+
+    # From sessions.
+
+    @property
+    def presence_ttl(self) -> float | None:
+        """Seconds after which presence ends unless prolonged."""
+        return None if self.broker.local else PRESENCE_TTL
+
+    def session_ended(
+        self, session: Session, code: int, reason: str, *, was_connected: bool
+    ) -> None:
+        """Clean up after a session."""
+        self.registry.leave(session)
+        subscriptions = list(session.subscriptions.values())
+        session.subscriptions.clear()
+        # All of them stop at once, before anything may suspend.
+        for subscription in subscriptions:
+            self.subscriber.detach(subscription)
+        hook = self.settings.disconnect if was_connected else None
+        if subscriptions or hook is not None:
+            may_suspend = (hook is not None and hook.may_suspend) or any(
+                self.subscriber.end_may_suspend(each) for each in subscriptions
+            )
+            self.do(
+                self._farewell(session, subscriptions, code, reason, hook),
+                may_suspend=may_suspend,
+            )
+
+    async def _farewell(
+        self,
+        session: Session,
+        subscriptions: list[Subscription],
+        code: int,
+        reason: str,
+        hook: Hook | None,
+    ) -> None:
+        for subscription in subscriptions:
+            await self.subscriber.finish(subscription)
+        if hook is not None:
+            try:
+                result = hook(session.client, code=code, reason=reason)
+                if hook.may_suspend:
+                    await result
+            except Exception:
+                self.logger.exception("on_disconnect failed")
