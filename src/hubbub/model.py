@@ -1,8 +1,13 @@
-"""Frozen values that all layers above the sockets speak of: positions, publications, users."""
+"""Frozen values that all layers above the sockets speak of: positions, publications, users.
+
+What is made for every publication is a `msgspec.Struct`, a fifth of the cost of a frozen dataclass.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict, get_args
+
+import msgspec
 
 __all__ = [
     "Access",
@@ -32,8 +37,7 @@ ACCESSES: tuple[Access, ...] = get_args(Access)
 DAY = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, gc=False):
     """A place in a channel's stream: after the publication with this offset.
 
     Attributes:
@@ -46,8 +50,7 @@ class Position:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ClientInfo:
+class ClientInfo(msgspec.Struct, frozen=True, gc=False):
     """Who published, joined, left or is present.
 
     Attributes:
@@ -63,8 +66,7 @@ class ClientInfo:
     chan_info: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(msgspec.Struct, frozen=True, gc=False):
     """One item of a channel.
 
     Attributes:
@@ -79,7 +81,7 @@ class Publication:
 
     data: bytes
     info: ClientInfo | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
     delta: bool = False
     offset: int = 0
     epoch: str = ""
@@ -91,15 +93,13 @@ class Publication:
         return Position(self.epoch, self.offset)
 
 
-@dataclass(frozen=True, slots=True)
-class Join:
+class Join(msgspec.Struct, frozen=True, gc=False):
     """Somebody subscribed to a channel."""
 
     info: ClientInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(msgspec.Struct, frozen=True, gc=False):
     """Somebody's subscription to a channel ended."""
 
     info: ClientInfo

@@ -14,9 +14,9 @@ from hubbub.errors import (
     ProtocolViolation,
     UnsubscribeCode,
 )
-from hubbub.hub.access import check_name, permit
+from hubbub.hub.access import permit
 from hubbub.hub.encoding import wire_info, wire_publication
-from hubbub.model import Access, Position, Publication
+from hubbub.model import Access, Position
 from hubbub.protocol.commands import (
     ConnectRequest,
     HistoryRequest,
@@ -161,7 +161,7 @@ class Commands:
             if changed is not None:
                 data = payloads.encode(changed)
         await self._node.publish(
-            request.channel, declaration, Publication(data, info=session.info_in(request.channel))
+            request.channel, declaration, data, info=session.info_in(request.channel)
         )
 
     # Subscriptions.
@@ -259,11 +259,7 @@ class Commands:
     def _find(self, channel: str, command: str) -> tuple[Channel[Any], dict[str, str | int]]:
         if not channel:
             raise ProtocolViolation(f"{command} without a channel")
-        length = self._node.limits.channel_length
-        check_name(channel, length, unicode=True)
-        found = self._node.find(channel)
-        check_name(channel, length, unicode=found[0].options.unicode)
-        return found
+        return self._node.find(channel)
 
     def _permit(self, session: Session, channel: str, access: Access) -> None:
         if not self._node.insecure:

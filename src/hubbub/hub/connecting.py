@@ -318,7 +318,7 @@ class Connector:
 
     def _prolong(self, session: Session, expires_at: float | None, info: bytes) -> None:
         session.expires_at = expires_at
-        session.info = dataclasses.replace(session.info, conn_info=info)
+        session.info = ClientInfo(session.info.user, session.id, info)
         self._watch_expiry(session)
 
     def refresh_by_api(

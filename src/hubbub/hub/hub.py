@@ -43,7 +43,7 @@ from hubbub.hub.control import (
 )
 from hubbub.hub.hooks import Hook, MessageHook
 from hubbub.hub.listening import Listening
-from hubbub.hub.node import Node, Settings
+from hubbub.hub.node import NO_TAGS, Node, Settings
 from hubbub.hub.payloads import Payloads
 from hubbub.hub.session import Session
 from hubbub.hub.wires import Wire, websocket_wire
@@ -56,7 +56,6 @@ from hubbub.model import (
     Limits,
     Position,
     PresenceStats,
-    Publication,
 )
 from hubbub.server.connection import ServerConnection
 
@@ -380,15 +379,12 @@ class Hub:
         Cancelled: it may have been published.
         """
         declaration = self._declaration(channel)
-        publication = Publication(
-            declaration.payloads.encode(message),
-            tags=dict(tags) if tags else {},
-            delta=bool(delta),
-        )
         return await self._node.publish(
             channel,
             declaration,
-            publication,
+            declaration.payloads.encode(message),
+            tags=dict(tags or NO_TAGS),
+            delta=delta,
             history=history,
             idempotency_key=idempotency_key,
             version=version,
@@ -415,15 +411,16 @@ class Hub:
             again with the same `idempotency_key`.
         """
         targets = [(channel, self._declaration(channel)) for channel in channels]
-        publications = [
-            Publication(each.payloads.encode(message), tags=dict(tags) if tags else {})
-            for _, each in targets
-        ]
+        payloads = [declaration.payloads.encode(message) for _, declaration in targets]
         return [
             await self._node.publish(
-                channel, declaration, publication, idempotency_key=idempotency_key
+                channel,
+                declaration,
+                data,
+                tags=dict(tags or NO_TAGS),
+                idempotency_key=idempotency_key,
             )
-            for (channel, declaration), publication in zip(targets, publications, strict=True)
+            for (channel, declaration), data in zip(targets, payloads, strict=True)
         ]
 
     async def history(

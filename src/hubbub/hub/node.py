@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
-from collections.abc import AsyncGenerator, Collection, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Collection, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hubbub.brokers.base import Broker, Event
@@ -19,6 +18,7 @@ from hubbub.errors import (
     DisconnectCode,
     UnknownChannel,
 )
+from hubbub.hub.access import check_name
 from hubbub.hub.channel import Channel
 from hubbub.hub.commands import Commands
 from hubbub.hub.connecting import Connector
@@ -30,7 +30,7 @@ from hubbub.hub.session import Session, finish
 from hubbub.hub.steering import Steering
 from hubbub.hub.subscribing import Subscriber
 from hubbub.hub.timers import TimerWheel
-from hubbub.model import Limits, Position, Publication
+from hubbub.model import ClientInfo, Limits, Position, Publication
 
 if TYPE_CHECKING:
     from hubbub.auth.tokens import Tokens
@@ -48,6 +48,8 @@ PRESENCE_INTERVAL = 25.0
 
 PRESENCE_TTL = 60.0
 """Seconds after which such a broker forgets it."""
+
+NO_TAGS: Mapping[str, str] = {}
 
 MAX_KNOWN = 10_000
 """Channels whose declarations are kept at hand."""
@@ -220,6 +222,7 @@ class Node:
 
         Raises:
             UnknownChannel: No pattern matches.
+            CommandError: 107, no channel may have the name.
         """
         known = self._known.get(channel)
         if known is None:
@@ -230,10 +233,13 @@ class Node:
         return known
 
     def _search(self, channel: str) -> tuple[Channel[Any], dict[str, str | int]]:
+        check_name(channel, self.limits.channel_length, unicode=True)
         name = channel.removeprefix("$")
         for declaration in self.settings.channels:
             parameters = declaration.pattern.match(name)
             if parameters is not None:
+                if not declaration.options.unicode:
+                    check_name(channel, self.limits.channel_length, unicode=False)
                 return declaration, parameters
         raise UnknownChannel(channel)
 
@@ -260,14 +266,17 @@ class Node:
         self,
         channel: str,
         declaration: Channel[Any],
-        publication: Publication,
+        data: bytes,
         *,
+        info: ClientInfo | None = None,
+        tags: Mapping[str, str] = NO_TAGS,
+        delta: bool | None = None,
         history: bool = True,
         idempotency_key: str = "",
         version: int = 0,
         version_epoch: str = "",
     ) -> Position:
-        """Hand a publication to the broker, with the options of its channel.
+        """Publish a payload that was checked, with the options of its channel.
 
         Raises:
             BrokerError: It may have been published, or not.
@@ -275,9 +284,11 @@ class Node:
         options = declaration.options
         return await self.broker.publish(
             channel,
-            dataclasses.replace(
-                publication,
-                delta=publication.delta or options.delta,
+            Publication(
+                data,
+                info,
+                tags,
+                options.delta if delta is None else delta,
                 time=int(self.clock.time() * 1000),
             ),
             history_size=options.history if history else 0,
