@@ -30,6 +30,7 @@ from hubbub.model import (
     Publication,
     User,
 )
+from hubbub.protocol.commands import ConnectRequest
 from hubbub.server import Server, ServerConnection, basic_auth, broadcast, serve, unix_serve
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ClientInfo",
     "CommandError",
     "ConfigError",
+    "ConnectRequest",
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",

@@ -19,7 +19,7 @@ from hubbub.errors import (
     TokenExpired,
 )
 from hubbub.hub.session import Session, State
-from hubbub.hub.subscribing import MAX_TTL, grants
+from hubbub.hub.subscribing import MAX_TTL, Ended, grants
 from hubbub.model import ClientInfo, Grant, User
 from hubbub.protocol.commands import ConnectRequest, RefreshRequest, SubscribeRequest
 from hubbub.protocol.replies import Push, RefreshPush, Reply
@@ -94,18 +94,21 @@ class Connector:
             results = {
                 each.subscription.channel: node.subscriber.settle(each) for each in standings
             }
-            if session.closed:
-                raise Disconnect(DisconnectCode.SHUTDOWN)
             session.state = State.CONNECTED
             session.registered = True
             node.fanout.flush()
             session.reply(Reply(id=command, connect=self._result(session, credentials, results)))
             for standing in standings:
                 node.subscriber.commit(standing)
-        except BaseException:
+        except BaseException as exc:
             for subscription in subscriptions:
                 await node.subscriber.undo(subscription)
             node.registry.leave(session)
+            if isinstance(exc, Ended):
+                if session.closed:
+                    return
+                # The server took back what it had given: the client comes again.
+                raise CommandError(ErrorCode.INTERNAL) from None
             raise
         session.begin_pings()
         self._watch_expiry(session)

@@ -49,6 +49,9 @@ PRESENCE_INTERVAL = 25.0
 PRESENCE_TTL = 60.0
 """Seconds after which such a broker forgets it."""
 
+LEAVE_TIMEOUT = 5.0
+"""Seconds that hooks have to end when the hub is left; then they are cancelled."""
+
 NO_TAGS: Mapping[str, str] = {}
 
 MAX_KNOWN = 10_000
@@ -121,6 +124,7 @@ class Node:
         self.links = Links(broker, self.registry.groups.__contains__)
         self._known: dict[str, tuple[Channel[Any], dict[str, str | int]]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._left = asyncio.Event()
         self._root: asyncio.Task[None] | None = None
 
@@ -151,31 +155,45 @@ class Node:
 
     async def _live(self, entered: asyncio.Future[None]) -> None:
         try:
-            async with self.broker.running(self):
-                async with asyncio.TaskGroup() as group:
-                    self._group = group
-                    links = group.create_task(self.links.run())
-                    self.running = True
-                    entered.set_result(None)
-                    if not self.broker.local:
-                        self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
-                        self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
-                    try:
-                        await self._left.wait()
-                    finally:
-                        # Also when a task failed: nobody is left hanging on a hub that ends.
-                        self.stop()
-                        links.cancel()
-                self.wheel.stop()
-        except BaseException as exc:
-            if not entered.done() and isinstance(exc, Exception):
+            async with self.broker.running(self), asyncio.TaskGroup() as group:
+                self._group = group
+                self.links = Links(self.broker, self.registry.groups.__contains__)
+                links = group.create_task(self.links.run())
+                self.running = True
+                entered.set_result(None)
+                if not self.broker.local:
+                    self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
+                    self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
+                try:
+                    await self._left.wait()
+                finally:
+                    # Also when a task failed: nobody is left hanging on a hub that ends.
+                    self.stop()
+                    links.cancel()
+                await self._finish_tasks()
+        except Exception as exc:
+            if not entered.done():
                 entered.set_exception(exc)
                 return
+            self.logger.critical("the hub has ended by a failure", exc_info=exc)
             raise
         finally:
             self._group = None
             self.running = False
             self.wheel.stop()
+
+    async def _finish_tasks(self) -> None:
+        """Wait for what hooks and brokers still do; not for ever."""
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        except TimeoutError:
+            self.logger.warning(
+                "cancelled %d hooks that did not end within %s s", len(self._tasks), LEAVE_TIMEOUT
+            )
+            for task in self._tasks:
+                task.cancel()
 
     def stop(self) -> None:
         """End all sessions with 3001, behind what was published before. Idempotent."""
@@ -192,7 +210,9 @@ class Node:
         try:
             if self._group is None:
                 raise RuntimeError("the hub is not running")
-            self._group.create_task(guarded)
+            task = self._group.create_task(guarded)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         except RuntimeError:
             # The hub has ended: nobody is left to do it for.
             guarded.close()

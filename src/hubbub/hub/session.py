@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from hubbub.auth.rates import TokenBucket
 from hubbub.errors import (
+    BrokerError,
     CommandError,
     Disconnect,
     DisconnectCode,
@@ -29,6 +30,7 @@ from hubbub.errors import (
     InvalidMessage,
     PayloadError,
     ProtocolViolation,
+    TokenError,
 )
 from hubbub.hub.client import Client
 from hubbub.hub.outbox import Outbox
@@ -291,6 +293,12 @@ class Session:
             self.violate(exc.problem)
         except Disconnect as exc:
             self.disconnect(exc.code, exc.reason)
+        except (BrokerError, TokenError) as exc:
+            self.node.logger.warning("command %s failed: %s", _kind(request), exc)
+            if isinstance(request, SubscribeRequest):
+                self.disconnect(DisconnectCode.INTERNAL)
+            else:
+                self.refuse(command.id, CommandError(ErrorCode.INTERNAL))
         except Exception:
             self.node.logger.exception("command %s failed", _kind(request))
             self.refuse(command.id, CommandError(ErrorCode.INTERNAL))

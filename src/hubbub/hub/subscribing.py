@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from hubbub.hub.node import Node
     from hubbub.hub.session import Session
 
-__all__ = ["Subscriber"]
+__all__ = ["MAX_TTL", "Ended", "Subscriber", "grants"]
 
 MAX_TTL = 365 * 86_400
 """Seconds that clients are told at most until something expires."""
@@ -73,7 +73,7 @@ class _Standing:
     following: tuple[Publication, ...] = ()
 
 
-class _Ended(Exception):
+class Ended(Exception):
     """The subscription ended while it was being made: nothing is left to answer."""
 
 
@@ -117,7 +117,7 @@ class Subscriber:
             self._node.fanout.flush()
             session.reply(Reply(id=command, subscribe=result))
             self.commit(standing)
-        except _Ended:
+        except Ended:
             await self.undo(subscription)
             if session.closed:
                 return
@@ -274,7 +274,7 @@ class Subscriber:
             # The push has no room for what was missed: it follows.
             standing.following = (*recovered, *standing.following)
             self.commit(standing)
-        except _Ended:
+        except Ended:
             await self.undo(subscription)
             return
         except BaseException:
@@ -298,7 +298,7 @@ class Subscriber:
         """Do what comes before the result of a server-side subscription.
 
         Raises:
-            Disconnect: It ended meanwhile; the session has.
+            Ended: It ended meanwhile.
         """
         self._negotiate(subscription, request)
         return await self._prepare(subscription, request)
@@ -468,7 +468,7 @@ class Subscriber:
     @staticmethod
     def _check(subscription: Subscription) -> None:
         if subscription.ended or subscription.session.closed:
-            raise _Ended
+            raise Ended
 
     async def undo(self, subscription: Subscription) -> None:
         """Leave nothing behind of a subscription that never stood."""
@@ -536,6 +536,8 @@ class Subscriber:
                 await broker.remove_presence(channel, session.id)
         if subscription.announced:
             subscription.announced = False
+            if broker.local and not self._node.running:
+                return  # nobody is left to hear it; each would be written to all that go next
             await broker.announce(channel, Leave(subscription.info))
 
     def lose(self, subscriptions: Iterable[Subscription]) -> None:
