@@ -1,14 +1,16 @@
 """Publications, joins and leaves as clients get them, in one wire format."""
 
+from collections.abc import Iterable, Iterator
+
 import msgspec
 
 from hubbub.model import ClientInfo, Join, Leave, Publication
-from hubbub.protocol import values
+from hubbub.protocol import fossil, values
 from hubbub.protocol.base import Codec
 from hubbub.protocol.replies import JoinPush, LeavePush, Push
 from hubbub.protocol.values import payload
 
-__all__ = ["encode_event", "encode_patch", "wire_info", "wire_publication"]
+__all__ = ["encode_event", "encode_patch", "wire_info", "wire_patches", "wire_publication"]
 
 
 def wire_info(info: ClientInfo) -> values.ClientInfo:
@@ -21,26 +23,43 @@ def wire_info(info: ClientInfo) -> values.ClientInfo:
     )
 
 
-def wire_publication(
-    codec: Codec, publication: Publication, *, binary: bool, quoted: bool = False
-) -> values.Publication:
+def wire_publication(codec: Codec, publication: Publication, *, binary: bool) -> values.Publication:
     """Make a message of a publication that is part of a result.
 
     Args:
         binary: The payload may be anything; else it is JSON that was checked when it came in.
-        quoted: For a client with delta on.
 
     Raises:
         PayloadError: The wire format cannot carry the payload.
     """
     data = publication.data
-    raw = codec.quote(data) if quoted else codec.embed(data) if binary else payload(data)
     return values.Publication(
-        data=raw,
+        data=codec.embed(data) if binary else payload(data),
         info=None if publication.info is None else wire_info(publication.info),
         offset=publication.offset,
         tags=publication.tags,
     )
+
+
+def wire_patches(codec: Codec, publications: Iterable[Publication]) -> Iterator[values.Publication]:
+    """Make messages of consecutive publications for a client with delta on.
+
+    The first is whole; each other is a patch of the one before it, where that is shorter.
+
+    Raises:
+        PayloadError: The format is JSON and a payload is no text.
+    """
+    base: bytes | None = None
+    for publication in publications:
+        patch = fossil.diff(base, publication.data) if base is not None else None
+        base = publication.data
+        yield values.Publication(
+            data=codec.quote(base if patch is None else patch),
+            info=None if publication.info is None else wire_info(publication.info),
+            offset=publication.offset,
+            tags=publication.tags,
+            delta=patch is not None,
+        )
 
 
 def encode_event(

@@ -32,7 +32,7 @@ from hubbub.errors import (
     UnsubscribeCode,
 )
 from hubbub.hub.access import check_name, is_listed, permit
-from hubbub.hub.encoding import wire_publication
+from hubbub.hub.encoding import wire_patches, wire_publication
 from hubbub.hub.recovery import follow, recover_newest, recover_stream
 from hubbub.hub.subscription import Subscription
 from hubbub.model import Grant, History, Join, Leave, Position, Publication
@@ -433,12 +433,14 @@ class Subscriber:
     def _publications(
         subscription: Subscription, recovered: Iterable[Publication]
     ) -> tuple[values.Publication, ...]:
-        """Make messages of what was missed, whole ones: patches come with the live ones."""
+        """Make messages of what was missed."""
         codec, passes = subscription.wire.codec, subscription.passes
         binary = subscription.declaration.payloads.binary
         try:
+            if subscription.delta:
+                return tuple(wire_patches(codec, recovered))
             return tuple(
-                wire_publication(codec, each, binary=binary, quoted=subscription.delta)
+                wire_publication(codec, each, binary=binary)
                 for each in recovered
                 if passes is None or passes(each.tags)
             )
