@@ -3,11 +3,11 @@
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks import chart, connects, echo, memory
+from benchmarks import chart, connects, echo, hub_run, memory
 from benchmarks.about import About, describe
 from benchmarks.figures import RateFigure, memory_figures, rate_figures
 from benchmarks.process import ROOT, choose_cores
@@ -20,16 +20,31 @@ from benchmarks.report import (
     write_report,
 )
 from benchmarks.rounds import Rounds
-from benchmarks.side import BASELINE, SIDES, find_sides
+from benchmarks.side import BASELINE, HUB_SIDES, TITLES, FoundSide, find_sides
 
 __all__ = ["main"]
 
 N = TypeVar("N", int, float)
 
-FULL = {"rounds": 5, "seconds": 1.5, "idle": 5000, "output": ROOT / "docs/benchmarks"}
-QUICK = {"rounds": 1, "seconds": 0.3, "idle": 500, "output": ROOT / "artefacts/benchmarks"}
-BENCHMARKS = ("echo", "memory", "connects")
-TITLES = {side.name: side.title for side in SIDES}
+FULL = {
+    "rounds": 5,
+    "seconds": 1.5,
+    "idle": 5000,
+    "subscribers": 1000,
+    "channels": 1000,
+    "idle_subscribers": 20_000,
+    "output": ROOT / "docs/benchmarks",
+}
+QUICK = {
+    "rounds": 1,
+    "seconds": 0.3,
+    "idle": 500,
+    "subscribers": 50,
+    "channels": 50,
+    "idle_subscribers": 500,
+    "output": ROOT / "artefacts/benchmarks",
+}
+BENCHMARKS = ("echo", "memory", "connects", *hub_run.BENCHMARKS)
 
 
 def main() -> None:
@@ -48,17 +63,43 @@ class Run:
         self._arguments = arguments
         self._options = parse_options(arguments)
         self._cores = choose_cores()
-        self._sides, skipped = find_sides(self._options.sides)
-        self._skipped = {TITLES[name]: reason for name, reason in skipped.items()}
+        self._sides, self._skipped = find_sides(self._options.sides)
+        self._hubs, self._skipped_hubs = find_sides(self._options.sides, HUB_SIDES)
         self._failed = False
 
     def play(self) -> int:
         """Measure, print and write; return the exit status: 1 if a server failed."""
         benchmarks = {"echo": self._echo, "memory": self._memory, "connects": self._connects}
+        about = None
         for name in self._options.only:
-            about = benchmarks[name]()
+            if name in hub_run.BENCHMARKS:
+                about = self._hub(name) or about
+            elif self._sides or self._skipped:
+                about = benchmarks[name]()
+        if about is None:
+            print("none of --sides takes part in any of --only", file=sys.stderr)
+            return 2
         print(sources(about))
         return int(self._failed)
+
+    def _hub(self, name: str) -> About | None:
+        """Run a benchmark of hubs; `None`: no side that was asked for takes part in it."""
+        run, names = hub_run.BENCHMARKS[name]
+        sides = [found for found in self._hubs if found.side.name in names]
+        skipped = {side: why for side, why in self._skipped_hubs.items() if side in names}
+        if not sides and not skipped:
+            return None
+        report, draw = run(
+            sides,
+            self._cores,
+            self._options,
+            lambda played: self._describe(played, sides, skipped),
+        )
+        picture = None
+        if draw is not None:
+            picture = self._picture(name, draw, "Bars: the figures of the table above")
+        self._publish(report, picture)
+        return report.about
 
     def _echo(self) -> About:
         options = self._options
@@ -70,7 +111,7 @@ class Run:
             connections=options.connections,
             drag=options.drag / 1e6,
         )
-        about = self._describe(played)
+        about = self._describe(played, self._sides, self._skipped)
         cases = {case.name: case.title for case in echo.CASES}
         figures = {case: rate_figures(played.results, case) for case in cases}
         report = echo_report(
@@ -83,16 +124,24 @@ class Run:
         self, about: About, cases: dict[str, str], figures: dict[str, dict[str, RateFigure]]
     ) -> str | None:
         """Draw echo.png of the text cases, if that can be; return the Markdown that shows it."""
-        path = self._options.output / "echo.png"
         drawn = {case: title for case, title in cases.items() if case.startswith("text")}
         if not all(BASELINE in figures[case] for case in drawn):
             return None
-        try:
+
+        def draw(path: Path) -> None:
             chart.draw_echo(about, drawn, figures, path)
+
+        return self._picture("echo", draw, "Bars: the ratios of the table above")
+
+    def _picture(self, name: str, draw: Callable[[Path], None], description: str) -> str | None:
+        """Draw NAME.png, if that can be; return the Markdown that shows it."""
+        path = self._options.output / f"{name}.png"
+        try:
+            draw(path)
         except ImportError as exc:
             print(f"no picture: {exc}", file=sys.stderr)
             return None
-        return f"![Bars: the ratios of the table above]({path.name})"
+        return f"![{description}]({path.name})"
 
     def _memory(self) -> About:
         connections = memory.raise_open_files(self._options.idle)
@@ -106,7 +155,7 @@ class Run:
             settle=min(0.5, self._options.seconds),
         )
         figures = {memory.CASE: memory_figures(played.results, memory.CASE)}
-        about = self._describe(played)
+        about = self._describe(played, self._sides, self._skipped)
         self._publish(memory_report(about, figures, connections=connections))
         return about
 
@@ -116,14 +165,17 @@ class Run:
             self._sides, self._cores, rounds=rounds, seconds=self._options.seconds
         )
         figures = {connects.CASE: rate_figures(played.results, connects.CASE)}
-        about = self._describe(played)
+        about = self._describe(played, self._sides, self._skipped)
         self._publish(connects_report(about, figures, rounds=rounds))
         return about
 
-    def _describe(self, played: Rounds[Any]) -> About:
+    def _describe(
+        self, played: Rounds[Any], sides: Sequence[FoundSide], skipped: Mapping[str, str]
+    ) -> About:
         failed = {TITLES[name]: reason for name, reason in played.failures.items()}
         self._failed = self._failed or bool(failed)
-        return describe(self._sides, self._cores, self._arguments, self._skipped, failed)
+        missing = {TITLES[name]: reason for name, reason in skipped.items()}
+        return describe(sides, self._cores, self._arguments, missing, failed)
 
     def _publish(self, report: Report, picture: str | None = None) -> None:
         paths = write_report(report, self._options.output, picture)
@@ -132,7 +184,7 @@ class Run:
 
 
 def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
-    names = [side.name for side in SIDES]
+    names = list(TITLES)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure hubbub and other WebSocket servers in one run, on loopback.",
@@ -153,9 +205,16 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=_positive(int), help="rounds (5; quick: 1)")
     parser.add_argument("--seconds", type=_positive(float), help="per window (1.5; quick: 0.3)")
-    parser.add_argument("--idle", type=_positive(int), help="idle connections (5000; quick: 500)")
+    parser.add_argument("--idle", type=_positive(int), help="of memory (5000; quick: 500)")
     parser.add_argument(
-        "--connections", type=_positive(int), default=50, help="that echo (%(default)s)"
+        "--connections", type=_positive(int), default=50, help="of echo and ack (%(default)s)"
+    )
+    parser.add_argument(
+        "--subscribers", type=_positive(int), help="of the channel of fanout (1000; quick: 50)"
+    )
+    parser.add_argument("--channels", type=_positive(int), help="of channels (1000; quick: 50)")
+    parser.add_argument(
+        "--idle-subscribers", type=_positive(int), help="of idle (20000; quick: 500)"
     )
     parser.add_argument(
         "--drag",

@@ -1,4 +1,4 @@
-"""Figures: the medians over the rounds, and the ratios to `websockets` of the same run."""
+"""Figures: the medians over the rounds, and the ratios to a baseline of the same run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,16 @@ from typing import Any
 
 from benchmarks.memory import Growth
 from benchmarks.side import BASELINE
-from benchmarks.window import Window
+from benchmarks.window import ENOUGH, TimedWindow, Window
 
-__all__ = ["MemoryFigure", "RateFigure", "memory_figures", "rate_figures"]
+__all__ = [
+    "LatencyFigure",
+    "MemoryFigure",
+    "RateFigure",
+    "latency_figures",
+    "memory_figures",
+    "rate_figures",
+]
 
 FULL = 0.95  # of a core: more than that is all of it, for clocks that tick every 10 ms
 
@@ -18,7 +25,8 @@ FULL = 0.95  # of a core: more than that is all of it, for clocks that tick ever
 class RateFigure:
     """Events of one side in one case: medians of the rounds, and the lowest and highest of them.
 
-    ratio: to the baseline; None: it was not measured.
+    ratio: to the baseline; None: it was not measured. share: of what was offered; None: as much
+    as could be.
     """
 
     per_cpu_second: float
@@ -29,11 +37,28 @@ class RateFigure:
     server_use: float
     load_use: float
     windows: Sequence[Window]
+    share: float | None = None
 
     @property
     def is_lower_bound(self) -> bool:
         """Whether the load was at its limit: a faster one might have got more out of the server."""
         return self.load_use >= FULL
+
+    @property
+    def is_overrun(self) -> bool:
+        """Whether the server did less than was offered."""
+        return self.share is not None and self.share < ENOUGH
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyFigure:
+    """Rates, and from publishing to delivery the medians of percentiles, in seconds."""
+
+    rates: RateFigure
+    p50: float
+    p99: float
+    p50s: Sequence[float]
+    p99s: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,39 +73,55 @@ class MemoryFigure:
 
 
 def rate_figures(
-    results: Mapping[str, Mapping[str, list[Window]]], case: str
+    results: Mapping[str, Mapping[str, list[Window]]], case: str, baseline: str = BASELINE
 ) -> dict[str, RateFigure]:
     """Figures of one case by name of the side."""
     measured = {name: cases[case] for name, cases in results.items() if case in cases}
-    baseline = _baseline(measured, lambda window: window.per_cpu_second)
+    base = _baseline(measured, baseline, lambda window: window.per_cpu_second)
     figures = {}
     for name, windows in measured.items():
         rates = [window.per_cpu_second for window in windows]
+        shares = [window.share for window in windows if window.share is not None]
         figures[name] = RateFigure(
             per_cpu_second=median(rates),
-            ratio=median(rates) / baseline if baseline else None,
+            ratio=median(rates) / base if base else None,
             lowest=min(rates),
             highest=max(rates),
             per_second=median(window.per_second for window in windows),
             server_use=median(window.server_use for window in windows),
             load_use=median(window.load_use for window in windows),
             windows=windows,
+            share=median(shares) if shares else None,
         )
     return figures
 
 
+def latency_figures(
+    results: Mapping[str, Mapping[str, list[TimedWindow]]], case: str, baseline: str
+) -> dict[str, LatencyFigure]:
+    """Figures of one case by name of the side."""
+    timed = {name: cases[case] for name, cases in results.items() if case in cases}
+    windows = {name: {case: [each.window for each in some]} for name, some in timed.items()}
+    rates = rate_figures(windows, case, baseline)
+    figures = {}
+    for name, some in timed.items():
+        p50s, p99s = [each.p50 for each in some], [each.p99 for each in some]
+        figures[name] = LatencyFigure(rates[name], median(p50s), median(p99s), p50s, p99s)
+    return figures
+
+
 def memory_figures(
-    results: Mapping[str, Mapping[str, list[Growth]]], case: str
+    results: Mapping[str, Mapping[str, list[Growth]]], case: str, baseline: str = BASELINE
 ) -> dict[str, MemoryFigure]:
     """Figures of one case by name of the side."""
     measured = {name: cases[case] for name, cases in results.items() if case in cases}
-    baseline = _baseline(measured, lambda growth: growth.rss)
+    base = _baseline(measured, baseline, lambda growth: growth.rss)
     figures = {}
     for name, growths in measured.items():
         rss = median(growth.rss for growth in growths)
         figures[name] = MemoryFigure(
             rss=rss,
-            ratio=rss / baseline if baseline else None,
+            ratio=rss / base if base else None,
             pss=median(growth.pss for growth in growths),
             uss=median(growth.uss for growth in growths),
             growths=growths,
@@ -88,6 +129,8 @@ def memory_figures(
     return figures
 
 
-def _baseline(measured: Mapping[str, list[Any]], value: Callable[[Any], float]) -> float | None:
-    rounds = measured.get(BASELINE)
+def _baseline(
+    measured: Mapping[str, list[Any]], name: str, value: Callable[[Any], float]
+) -> float | None:
+    rounds = measured.get(name)
     return median(map(value, rounds)) if rounds else None

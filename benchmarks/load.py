@@ -10,7 +10,7 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -28,7 +28,16 @@ from benchmarks.wire import (
     serialize_upgrade,
 )
 
-__all__ = ["measure_connects", "measure_echo", "measure_idle"]
+__all__ = [
+    "MASK",
+    "TIMEOUT",
+    "connect",
+    "main",
+    "measure_connects",
+    "measure_echo",
+    "measure_idle",
+    "measure_window",
+]
 
 TIMEOUT = 20.0  # for whatever a healthy server does at once
 MASK = b"\x37\xfa\x21\x3d"
@@ -263,10 +272,10 @@ MEASUREMENTS: dict[str, Callable[..., Any]] = {
 }
 
 
-def main() -> None:
+def main(measurements: Mapping[str, Callable[..., Any]] = MEASUREMENTS) -> None:
     name, arguments = sys.argv[1:]
     gc.disable()  # bounded time, and no cycles
-    result = MEASUREMENTS[name](**json.loads(arguments))
+    result = measurements[name](**json.loads(arguments))
     print(json.dumps(result, default=asdict))
 
 

@@ -1,21 +1,27 @@
 """Reports: what was measured as Markdown, for docs, README and terminal, and as JSON."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from benchmarks.about import About
 from benchmarks.connects import SLOTS
-from benchmarks.figures import MemoryFigure, RateFigure
-from benchmarks.side import BASELINE, SIDES
+from benchmarks.figures import LatencyFigure, MemoryFigure, RateFigure
+from benchmarks.side import BASELINE, SIDES, TITLES
+from benchmarks.tables import (
+    absent,
+    lay_out,
+    plural,
+    rate_and_ratio,
+    rate_table,
+    ratio_text,
+    remarks,
+)
 
 __all__ = ["Report", "connects_report", "echo_report", "memory_report", "sources", "write_report"]
 
-TITLES = {side.name: side.title for side in SIDES}
-QUIET = 0.1  # of a core, used by others: above that the figures are for orientation
 REFERENCES = {side.name for side in SIDES if side.reference}
 
 
@@ -28,7 +34,7 @@ class Report:
     summary: str
     details: str
     about: About
-    figures: Mapping[str, Mapping[str, RateFigure | MemoryFigure]]
+    figures: Mapping[str, Mapping[str, RateFigure | MemoryFigure | LatencyFigure]]
 
     def for_terminal(self) -> str:
         return f"# {self.title}\n\n{self.summary}\n\n{self.details}\n"
@@ -69,21 +75,21 @@ def echo_report(
     rows = [
         [
             TITLES[name],
-            *_rate_and_ratio(figures[first][name]),
-            *_rate_and_ratio(figures[second][name]),
+            *rate_and_ratio(figures[first][name]),
+            *rate_and_ratio(figures[second][name]),
         ]
         for name in _ordered(figures[first], figures[first])
     ]
     header = ["server", cases[first], f"to {BASELINE}", cases[second], f"to {BASELINE}"]
     caption = (
         f"Messages echoed per second of the server's CPU, {connections} connections, "
-        f"median of {_plural(rounds, 'round')}."
+        f"median of {plural(rounds, 'round')}."
     )
     sections = [
         f"## {title}\n\n{_rate_table(figures[case], 'messages')}" for case, title in cases.items()
     ]
-    summary = "\n\n".join([caption, _table(header, [*rows, *_absent(about, len(header))])])
-    details = "\n\n".join([*sections, *_remarks(figures)])
+    summary = "\n\n".join([caption, lay_out(header, [*rows, *absent(about, len(header))])])
+    details = "\n\n".join([*sections, *remarks(figures)])
     return Report("echo", "Closed-loop echo", summary, details, about, figures)
 
 
@@ -93,16 +99,16 @@ def connects_report(
     (case,) = figures
     caption = (
         f"Connections opened, upgraded and closed per second of the server's CPU, "
-        f"{SLOTS} at a time, median of {_plural(rounds, 'round')}."
+        f"{SLOTS} at a time, median of {plural(rounds, 'round')}."
     )
     rows = [
-        [TITLES[name], *_rate_and_ratio(figures[case][name])]
+        [TITLES[name], *rate_and_ratio(figures[case][name])]
         for name in _ordered(figures[case], figures[case])
     ]
     header = ["server", "connections", f"to {BASELINE}"]
-    summary = "\n\n".join([caption, _table(header, [*rows, *_absent(about, len(header))])])
+    summary = "\n\n".join([caption, lay_out(header, [*rows, *absent(about, len(header))])])
     table = _rate_table(figures[case], "connections")
-    details = "\n\n".join(["## In full", table, *_remarks(figures)])
+    details = "\n\n".join(["## In full", table, *remarks(figures)])
     return Report("connects", "Connections accepted", summary, details, about, figures)
 
 
@@ -114,13 +120,13 @@ def memory_report(
         [
             TITLES[name],
             *(f"{size / 1024:.1f}" for size in (figure.rss, figure.pss, figure.uss)),
-            _ratio(figure.ratio),
+            ratio_text(figure.ratio),
         ]
         for name, figure in sorted(figures[case].items(), key=lambda item: item[1].rss)
     ]
     header = ["server", "RSS", "PSS", "USS", f"RSS to {BASELINE}"]
     caption = f"KiB of the server's memory per idle connection, {connections:,} connections."
-    summary = "\n\n".join([caption, _table(header, [*rows, *_absent(about, len(header))])])
+    summary = "\n\n".join([caption, lay_out(header, [*rows, *absent(about, len(header))])])
     details = (
         "RSS is what is resident, PSS shares out what several processes use, "
         "USS is what would be free without the process.\n"
@@ -151,105 +157,14 @@ def sources(about: About) -> str:
 
 
 def _rate_table(figures: Mapping[str, RateFigure], events: str) -> str:
-    header = [
-        "server",
-        f"{events} per CPU s",
-        "lowest to highest",
-        f"to {BASELINE}",
-        f"{events} per s",
-        "server's core",
-        "load's core",
-    ]
-    rows = [
-        [
-            TITLES[name],
-            _rate(figures[name]),
-            f"{figures[name].lowest:,.0f} to {figures[name].highest:,.0f}",
-            _ratio(figures[name].ratio),
-            f"{figures[name].per_second:,.0f}",
-            f"{figures[name].server_use:.0%}",
-            f"{figures[name].load_use:.0%}",
-        ]
-        for name in [*_ordered(figures, figures), *(REFERENCES & set(figures))]
-    ]
-    return _table(header, rows)
-
-
-def _remarks(figures: Mapping[str, Mapping[str, RateFigure]]) -> Iterable[str]:
-    every = [figure for case in figures.values() for figure in case.values()]
-    if any(figure.is_lower_bound for figure in every):
-        yield (
-            "≥: the load used all of its core, so the figure is a lower bound; "
-            "a server that waits for its clients works in smaller batches."
-        )
-    others = [window.other_use for figure in every for window in figure.windows]
-    if others:
-        noise = (
-            f"Other processes used {median(others):.0%} of a core during the windows (median), "
-            f"{max(others):.0%} at most."
-        )
-        warning = "**The machine was not quiet: run again before you quote a figure.**"
-        yield f"{noise}\n{warning}" if median(others) > QUIET else noise
-
-
-def _absent(about: About, columns: int) -> list[list[str]]:
-    """Build rows for the sides without a figure: they are named, not dropped."""
-    reasons = [
-        *((title, f"skipped: {reason}") for title, reason in about.skipped.items()),
-        *((title, f"failed: {reason}") for title, reason in about.failed.items()),
-    ]
-    return [[title, reason, *[""] * (columns - 2)] for title, reason in reasons]
+    names = [*_ordered(figures, figures), *(REFERENCES & set(figures))]
+    return rate_table(figures, names, events, BASELINE)
 
 
 def _ordered(names: Iterable[str], figures: Mapping[str, RateFigure]) -> list[str]:
     """Sort the servers by rate, the fastest first; without the references."""
     servers = [name for name in names if name not in REFERENCES]
     return sorted(servers, key=lambda name: -figures[name].per_cpu_second)
-
-
-def _rate_and_ratio(figure: RateFigure) -> tuple[str, str]:
-    return _rate(figure), _ratio(figure.ratio)
-
-
-def _rate(figure: RateFigure) -> str:
-    return f"{'≥ ' if figure.is_lower_bound else ''}{figure.per_cpu_second:,.0f}"
-
-
-def _ratio(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{ratio:.2f}x"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lay out a Markdown table that is legible as text too: names left, figures right."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    # A reason spans the columns to its right in spirit: it does not widen its own.
-    spans = [any(row[2:]) or len(row) == 2 for row in cells]
-    widths = [
-        max(
-            3,
-            *(
-                len(row[column])
-                for row, full in zip(cells, spans, strict=True)
-                if full or column == 0
-            ),
-        )
-        for column in range(len(header))
-    ]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = [cells[0], rule, *cells[1:]]
-    return "\n".join(
-        "| "
-        + " | ".join(
-            cell.rjust(width) if column and cell else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        + " |"
-        for line in lines
-    )
 
 
 def _rounded(value: Any) -> Any:

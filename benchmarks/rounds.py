@@ -16,20 +16,27 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that runs, and the way to put the load to it."""
+    """A server that runs, and the way to put the load to it.
+
+    dialect: how to subscribe and publish there (`benchmarks.dialects`); empty: it only echoes.
+    """
 
     pid: int
     port: int
     cores: Cores
+    dialect: str = ""
 
     def load(self, name: str, timeout: float, **arguments: Any) -> dict[str, Any]:
-        """Run one measurement of `benchmarks.load` on the other core.
+        """Run one measurement on the other core: of `benchmarks.hub_load` if there is a dialect.
 
         Raises:
             ChildFailed: The server did not behave, or not within the timeout in seconds.
         """
-        parameters = json.dumps({"pid": self.pid, "port": self.port, **arguments})
-        command = [sys.executable, "-m", "benchmarks.load", name, parameters]
+        parameters = {"pid": self.pid, "port": self.port, **arguments}
+        module = "benchmarks.load"
+        if self.dialect:
+            module, parameters["dialect"] = "benchmarks.hub_load", self.dialect
+        command = [sys.executable, "-m", module, name, json.dumps(parameters)]
         result: dict[str, Any] = json.loads(run_child(command, self.cores.load, timeout))
         return result
 
@@ -54,7 +61,7 @@ def play(
     """
     played: Rounds[T] = Rounds()
     for number in range(rounds):
-        start = number % len(sides)
+        start = number % max(1, len(sides))
         for found in [*sides[start:], *sides[:start]]:
             name = found.side.name
             if name in played.failures:
@@ -62,7 +69,7 @@ def play(
             _progress(f"round {number + 1} of {rounds}: {found.side.title}")
             try:
                 with serving(found.command, cores.server) as (pid, port):
-                    measured = measure(Server(pid, port, cores))
+                    measured = measure(Server(pid, port, cores, found.side.dialect))
             except ChildFailed as exc:
                 played.results.pop(name, None)
                 played.failures[name] = str(exc)

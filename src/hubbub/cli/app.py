@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hubbub import __version__
-from hubbub.cli import bench, connect, hello, run
+from hubbub.cli import bench, connect, hello, run, token
 from hubbub.cli.escape import escape
 from hubbub.cli.failure import FAILED, Failure
 from hubbub.errors import HubbubError
@@ -34,6 +34,7 @@ _app.command(
 )(run.run)
 _app.command("connect")(connect.connect)
 _app.add_typer(bench.app, name="bench")
+_app.add_typer(token.app, name="token")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

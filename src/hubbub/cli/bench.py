@@ -1,4 +1,4 @@
-"""`hubbub bench echo URL`: how fast a WebSocket server echoes."""
+"""`hubbub bench`: how fast a server echoes; `fanout` is a module of its own."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from hubbub.cli.address import ServerAddress
+from hubbub.cli.bench_fanout import fanout
 from hubbub.cli.dialing import tls_context
 from hubbub.cli.limits import number_from, whole_number_from
 from hubbub.cli.load import EchoLoad, EchoResult
@@ -31,6 +32,8 @@ MAX_SECONDS: Final = 600
 _PERCENTILES: Final = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}
 
 app = typer.Typer(help="Measure a WebSocket server.")
+
+app.command()(fanout)
 
 
 @app.callback(invoke_without_command=True)

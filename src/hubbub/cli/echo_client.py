@@ -141,7 +141,9 @@ class EchoClient(asyncio.Protocol):
             self._protocol.receive_data(head + end)
             if self._protocol.state is not State.OPEN and rest:
                 self._protocol.receive_data(rest)
-        if self._protocol.handshake_exc is not None and not self.opened.done():
+        if self.opened.done():  # whoever waited has given up
+            self.abort()
+        elif self._protocol.handshake_exc is not None:
             self.opened.set_exception(self._protocol.handshake_exc)
             self.abort()
         elif self._protocol.state is State.OPEN:

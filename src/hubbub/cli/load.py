@@ -4,13 +4,13 @@ import asyncio
 import random
 import ssl
 import string
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Final
 
 from hubbub.cli.address import ServerAddress
+from hubbub.cli.descriptors import allow_descriptors
 from hubbub.cli.dialing import OPEN_TIMEOUT, dialing
 from hubbub.cli.echo_client import EchoClient, Round
 from hubbub.cli.failure import Failure
@@ -26,9 +26,6 @@ _OPENING_AT_ONCE: Final = 64
 
 _CLOSE_TIMEOUT: Final = 2.0
 _TICK: Final = 0.1
-
-# Descriptors of this process that are no connections, generously.
-_OTHER_DESCRIPTORS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ class EchoLoad:
         Raises:
             Failure: The server cannot be reached, does not echo, closes, or falls silent.
         """
-        _allow_descriptors(self.connections)
+        allow_descriptors(self.connections, f"--connections {self.connections}")
         failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         def fail(problem: str) -> None:
@@ -159,21 +156,3 @@ async def _close(clients: Sequence[EchoClient]) -> None:
 def _message(size: int) -> bytes:
     letters = string.ascii_letters + string.digits
     return "".join(random.choices(letters, k=size)).encode()  # noqa: S311 - no secret
-
-
-def _allow_descriptors(connections: int) -> None:
-    """Raise the limit of open files as far as the system lets an ordinary process."""
-    if sys.platform == "win32":
-        return
-    import resource  # does not exist on Windows
-
-    wanted = connections + _OTHER_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise Failure(
-            f"--connections {connections} needs {wanted} open files, the system allows {hard}:"
-            " raise `ulimit -n`"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -63,12 +63,12 @@ class Client:
     @property
     def request(self) -> Request:
         """The HTTP request that opened the connection: its path and headers."""
-        return self._session.request
+        return self._session.outbox.request
 
     @property
     def remote_address(self) -> Any:
         """Address of the peer, as the socket has it: host and port for TCP."""
-        return self._session.remote_address
+        return self._session.outbox.remote_address
 
     @property
     def connected(self) -> bool:

@@ -73,6 +73,7 @@ class Group:
         subscribers: All that are registered, live or not.
         epoch: Of the stream; empty: not known.
         offset: Up to which the stream was delivered; `None`: not known.
+        flushed_at: When it was flushed last, on the event loop's clock; `Fanout` keeps it.
         listeners: Subscribers in this process; `None` instead of a publication ends them.
     """
 
@@ -89,6 +90,7 @@ class Group:
         "channel",
         "declaration",
         "epoch",
+        "flushed_at",
         "listeners",
         "offset",
         "subscribers",
@@ -120,6 +122,7 @@ class Group:
         # The payload that subscribers with delta on got last.
         self._base: bytes | None = None
         self._active = False
+        self.flushed_at = 0.0
 
     @property
     def empty(self) -> bool:

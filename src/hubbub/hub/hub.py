@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import http
+import functools
 import importlib.metadata
-import re
-import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 import msgspec
-from websockets.extensions.permessage_deflate import (
-    PerMessageDeflate,
-    ServerPerMessageDeflateFactory,
-)
+from starlette.types import ASGIApp
 from websockets.http11 import Request, Response
-from websockets.protocol import OPEN
-from websockets.typing import Subprotocol
 
 from hubbub.auth.origins import Origins
 from hubbub.auth.tokens import Tokens
@@ -32,6 +25,7 @@ from hubbub.errors import (
     ErrorCode,
     UnsubscribeCode,
 )
+from hubbub.hub.asgi import asgi_app
 from hubbub.hub.channel import Channel
 from hubbub.hub.client import Client
 from hubbub.hub.control import (
@@ -45,8 +39,7 @@ from hubbub.hub.hooks import Hook, MessageHook
 from hubbub.hub.listening import Listening
 from hubbub.hub.node import NO_TAGS, Node, Settings
 from hubbub.hub.payloads import Payloads
-from hubbub.hub.session import Session
-from hubbub.hub.wires import Wire, websocket_wire
+from hubbub.hub.reception import admit, receive
 from hubbub.model import (
     ChannelKeywords,
     ChannelOptions,
@@ -63,12 +56,6 @@ __all__ = ["Hub"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-
-_JSON = Subprotocol("centrifuge-json")
-_PROTOBUF = Subprotocol("centrifuge-protobuf")
-
-CLOSE_TIMEOUT = 5.0
-"""Seconds that a client has to answer a close frame."""
 
 
 class Hub:
@@ -183,42 +170,8 @@ class Hub:
     # As a handler.
 
     def process_request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Decide whether a client may connect, and set up its connection, before the upgrade."""
-        node, limits = self._node, self._node.limits
-        if not node.running:
-            return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, "Shutting down.\n")
-        if limits.connections is not None and len(node.registry.connections) >= limits.connections:
-            return connection.respond(
-                http.HTTPStatus.SERVICE_UNAVAILABLE,
-                f"Too many connections: connections={limits.connections}.\n",
-            )
-        origin = request.headers.get("Origin")
-        secure = connection.transport.get_extra_info("sslcontext") is not None
-        if not self._origins.allows(origin, request.headers.get("Host"), secure):
-            node.logger.info("refused origin %s", ascii(origin))
-            return connection.respond(
-                http.HTTPStatus.FORBIDDEN,
-                "Origin not allowed: the hub's option origins does not list it.\n",
-            )
-        protocol = connection.protocol
-        # Which of ours the client offers; it may offer none, and gets none.
-        offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
-        names = {name.strip() for name in offered.split(",")}
-        ours = [name for name in (_PROTOBUF, _JSON) if name in names]
-        protocol.available_subprotocols = ours or None
-        # Shared frames are legal with this extension alone.
-        protocol.available_extensions = [
-            factory
-            for factory in protocol.available_extensions or ()
-            if isinstance(factory, ServerPerMessageDeflateFactory)
-        ]
-        protocol.max_message_size = limits.message_size
-        connection.close_timeout = CLOSE_TIMEOUT
-        # The client protocol has pings of its own.
-        connection.ping_interval = None
-        if _wants_frame_pings(request):
-            connection.ping_interval, connection.ping_timeout = 25.0, 10.0
-        return None
+        """Decide whether a client may connect, before the upgrade; `serve` calls it."""
+        return admit(self._node, self._origins, connection, request)
 
     async def __call__(self, connection: ServerConnection, **parameters: str) -> None:
         """Handle a connection; `serve` calls it.
@@ -226,25 +179,18 @@ class Hub:
         Args:
             parameters: Of the path. They mean nothing here; `Client.request` has the path.
         """
-        node = self._node
-        if connection.protocol.state is not OPEN:
-            return
-        if not node.running:
-            code = DisconnectCode.SHUTDOWN
-            connection.fail(code, code.reason)  # type: ignore[arg-type]  # any code will do
-            return
-        try:
-            wire = _wire(connection)
-        except ImportError as exc:
-            node.logger.warning("%s", exc)
-            code = DisconnectCode.INAPPROPRIATE_PROTOCOL
-            connection.fail(code, code.reason)  # type: ignore[arg-type]
-            return
-        assert connection.request is not None, "the handshake is over"
-        session = Session(node, connection, wire, pings=not _wants_frame_pings(connection.request))
-        node.registry.connections[session] = None
-        connection.on_message(session.receive, decode=False)
-        await connection.wait_closed()
+        await receive(self._node, connection)
+
+    @functools.cached_property
+    def asgi(self) -> ASGIApp:
+        """The hub as an ASGI app, to be mounted into another one under any ASGI server.
+
+            app.mount("/connection", hub.asgi)  # ws://.../connection/websocket
+
+        Slower than `serve(hub, ..., http=app)`, and otherwise the same. The app has to enter the
+        hub in its lifespan, by `async with hub`.
+        """
+        return asgi_app(self._node, self._origins)
 
     # Declarations.
 
@@ -674,24 +620,3 @@ class Hub:
 def _check_target(user: str | None, client: str | None) -> None:
     if user is None and client is None:
         raise ValueError("whose? give user= or client=")
-
-
-def _wire(connection: ServerConnection) -> Wire:
-    assert connection.request is not None, "the handshake is over"
-    query = urllib.parse.parse_qs(urllib.parse.urlsplit(connection.request.path).query)
-    binary = connection.subprotocol == _PROTOBUF or "protobuf" in (
-        *query.get("format", ()),
-        *query.get("cf_protocol", ()),
-    )
-    deflate = any(
-        isinstance(extension, PerMessageDeflate)
-        and extension.local_no_context_takeover
-        and extension.local_max_window_bits >= 12
-        for extension in connection.protocol.extensions
-    )
-    return websocket_wire(binary=binary, deflate=deflate)
-
-
-def _wants_frame_pings(request: Request) -> bool:
-    """Tell whether a client debugs with pings of WebSocket instead of its protocol's."""
-    return re.search(r"[?&]cf_ws_frame_ping_pong=true(&|$)", request.path) is not None

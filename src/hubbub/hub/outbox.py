@@ -1,170 +1,67 @@
-"""What is on its way to one client: written at once, or kept while the client does not keep up.
+"""What is on its way to one client, as a session and the fan-out see it, whatever the transport."""
 
-A frame that many clients get is one object in all their outboxes. Each outbox is bounded in bytes;
-a client over its bound, or one that takes nothing for too long, is given up (ADR 0012).
-"""
-
-import asyncio
-from collections import deque
 from collections.abc import Callable
+from typing import Any, Protocol
+
+from websockets.http11 import Request
 
 from hubbub.errors import DisconnectCode
 from hubbub.hub.wires import Wire
-from hubbub.model import Limits
-from hubbub.server.connection import ServerConnection
-from hubbub.server.unsent import unsent
 
 __all__ = ["Outbox"]
 
 
-class Outbox:
-    """The outgoing side of a WebSocket connection, and its watcher.
+class Outbox(Protocol):
+    """The outgoing side of a connection, and what is known of the connection.
 
-    Args:
-        on_fail: Called from the event loop, once, with 3008 or 3009: the client is too slow.
-        on_end: Called once when nothing more can be sent.
+    Frames that many clients get are one object in all their outboxes. Each outbox is bounded in
+    bytes; a client over its bound, or one that takes nothing for too long, is given up (ADR 0012).
 
     Attributes:
-        write: Takes a whole frame. What it is changes with the connection's state, so that the
-            loop over all subscribers of a channel asks nobody.
+        write: Takes a whole frame, and never raises. What it is changes with the connection's
+            state, so that the loop over all subscribers of a channel asks nobody.
         wire: What frames are made with.
     """
 
-    __slots__ = (
-        "_connection",
-        "_frames",
-        "_limits",
-        "_loop",
-        "_on_end",
-        "_on_fail",
-        "_size",
-        "_stall",
-        "wire",
-        "write",
-    )
+    write: Callable[[bytes], object]
+    wire: Wire
 
-    def __init__(
-        self,
-        connection: ServerConnection,
-        wire: Wire,
-        limits: Limits,
-        *,
-        on_fail: Callable[[DisconnectCode], object],
-        on_end: Callable[[], object],
-    ) -> None:
-        self.wire = wire
-        self._connection = connection
-        self._limits = limits
-        self._on_fail = on_fail
-        self._on_end = on_end
-        self._loop = connection.loop
-        self._frames: deque[bytes] | None = None
-        self._size = 0
-        self._stall: asyncio.TimerHandle | None = None
-        self.write: Callable[[bytes], object] = connection.transport.write
-        if connection.paused:
-            self.writing_paused()
-        connection.watch(self)
+    @property
+    def request(self) -> Request:
+        """The HTTP request that opened the connection."""
+
+    @property
+    def remote_address(self) -> Any:
+        """Address of the peer."""
 
     @property
     def waiting(self) -> int:
         """Bytes that the connection has not taken yet."""
-        return self._size
 
-    @property
-    def paused(self) -> bool:
-        """Whether the client does not keep up at the moment."""
-        return self.write == self._keep
+    def begin(
+        self,
+        *,
+        on_fail: Callable[[DisconnectCode], object],
+        on_end: Callable[[], object],
+    ) -> None:
+        """Begin to send.
 
-    def writing_paused(self) -> None:
-        """Keep frames from now on."""
-        self.write = self._keep
-        if self._stall is None:
-            self._watch_stall(None)
-
-    def writing_resumed(self) -> None:
-        """Write what was kept."""
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
-        if self.write != self._keep:
-            return
-        transport = self._connection.transport
-        while self._frames and not self._connection.paused:
-            frame = self._frames.popleft()
-            self._size -= len(frame)
-            transport.write(frame)
-        if not self._connection.paused:
-            self._frames = None
-            self.write = transport.write
-
-    def closing(self) -> None:
-        """Take note that nothing more can be sent."""
-        self._stop()
-        on_end, self._on_end, self._on_fail = self._on_end, _nothing, _nothing
-        on_end()
+        Args:
+            on_fail: Called from the event loop, once, with 3008 or 3009: the client is too slow.
+            on_end: Called once when nothing more can be sent.
+        """
 
     def close(self, code: int, reason: str, *, flush: bool) -> None:
-        """Send a close frame, behind what was kept if `flush`, and nothing afterwards.
+        """Close the connection, behind what waits if `flush`; nothing is sent afterwards.
 
-        A client that does not take it is dropped after the connection's `close_timeout`.
+        A client that does not take it is dropped after a while.
         """
-        frames = self._frames if flush else None
-        self._stop()
-        if frames:
-            self._connection.transport.write(b"".join(frames))
-        self._connection.fail(code, reason)  # type: ignore[arg-type]  # any code will do
 
     def drop(self) -> None:
-        """Drop the connection without a close frame."""
-        self._stop()
-        self._connection.transport.abort()
+        """Drop the connection without a word."""
 
     def pause_reading(self) -> None:
         """Let the client's next messages wait."""
-        self._connection.pause_reading()
 
     def resume_reading(self) -> None:
         """Take the client's messages again."""
-        self._connection.resume_reading()
-
-    def _keep(self, frame: bytes) -> None:
-        self._size += len(frame)
-        if self._size > self._limits.backlog:
-            self._give_up(DisconnectCode.SLOW)
-            return
-        if self._frames is None:
-            self._frames = deque()
-        self._frames.append(frame)
-
-    def _give_up(self, code: DisconnectCode) -> None:
-        self._stop()
-        # Not from here: the caller may be in the middle of a loop over all subscribers.
-        self._loop.call_soon(self._on_fail, code)
-
-    def _watch_stall(self, waited: int | None) -> None:
-        """Give up a client that took nothing of what waits for a whole `write_timeout`."""
-        waiting = unsent(self._connection.transport)
-        if waited is not None and waiting >= waited:
-            self._stall = None
-            self._give_up(DisconnectCode.WRITE_ERROR)
-        else:
-            self._stall = self._loop.call_later(
-                self._limits.write_timeout, self._watch_stall, waiting
-            )
-
-    def _stop(self) -> None:
-        self.write = _discard
-        self._frames = None
-        self._size = 0
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
-
-
-def _nothing(*args: object) -> None:
-    """Take the place of who is told, once there is nothing to tell: a cycle less to collect."""
-
-
-def _discard(frame: bytes) -> None:
-    """Take the place of `write` once nothing more can be sent."""

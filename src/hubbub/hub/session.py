@@ -47,12 +47,8 @@ from hubbub.protocol.replies import Push, Reply
 from hubbub.protocol.values import Error
 
 if TYPE_CHECKING:
-    from websockets.http11 import Request as HTTPRequest
-
     from hubbub.hub.node import Node
     from hubbub.hub.subscription import Subscription
-    from hubbub.hub.wires import Wire
-    from hubbub.server.connection import ServerConnection
 
 __all__ = ["Session", "State"]
 
@@ -82,7 +78,6 @@ class Session:
         subscriptions: By channel, those under way included.
         outbox: What is on its way to it.
         client: What hooks get.
-        request: The HTTP request of the connection.
         expires_at: Unix time in seconds when it ends unless refreshed; `None`: never.
         expiry_timer: Sees to that.
         server_channels: Channels that its credentials subscribe it to.
@@ -99,7 +94,6 @@ class Session:
         "_reading_paused",
         "_timer",
         "client",
-        "connection",
         "expires_at",
         "expiry_timer",
         "id",
@@ -115,11 +109,9 @@ class Session:
         "version",
     )
 
-    def __init__(
-        self, node: Node, connection: ServerConnection, wire: Wire, *, pings: bool = True
-    ) -> None:
+    def __init__(self, node: Node, outbox: Outbox, *, pings: bool = True) -> None:
         self.node = node
-        self.connection = connection
+        self.outbox = outbox
         self.id = str(uuid.uuid4())
         self.info = ClientInfo("", self.id)
         self.name = self.version = ""
@@ -131,9 +123,6 @@ class Session:
         self.refreshed_by_client = False
         self.registered = False
         self.server_channels: frozenset[str] = frozenset()
-        self.outbox = Outbox(
-            connection, wire, node.limits, on_fail=self.disconnect, on_end=self._connection_ended
-        )
         self._busy = False
         self._queue: deque[tuple[Command, int]] | None = None
         self._queued = 0
@@ -150,6 +139,8 @@ class Session:
             )
         )
         self._timer: WheelTimer | None = node.wheel.schedule(node.stale_timeout, self._stale)
+        node.registry.connections[self] = None
+        outbox.begin(on_fail=self.disconnect, on_end=self._connection_ended)
 
     @property
     def connected(self) -> bool:
@@ -160,17 +151,6 @@ class Session:
     def closed(self) -> bool:
         """Whether the session has ended."""
         return self.state is State.CLOSED
-
-    @property
-    def request(self) -> HTTPRequest:
-        """The HTTP request of the connection."""
-        assert self.connection.request is not None, "a session begins after the handshake"
-        return self.connection.request
-
-    @property
-    def remote_address(self) -> Any:
-        """Address of the peer."""
-        return self.connection.remote_address
 
     @property
     def pings(self) -> bool:
@@ -184,7 +164,7 @@ class Session:
 
     # Commands.
 
-    def receive(self, frame: bytes) -> None:
+    def receive(self, frame: bytes | str) -> None:
         """Take what the client sent at once."""
         if self.state in (State.CLOSED, State.REFUSED):
             return

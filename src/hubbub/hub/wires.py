@@ -4,14 +4,14 @@ Every connection has one wire. What is sent to many is encoded and framed once p
 """
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from hubbub.protocol import json
 from hubbub.protocol.base import Codec
 from hubbub.server.frames import BINARY, TEXT, serialize
 
-__all__ = ["MAX_FRAME", "Wire", "frames", "websocket_wire"]
+__all__ = ["MAX_FRAME", "Wire", "frames", "message_wire", "websocket_wire"]
 
 MAX_FRAME = 65_536
 """Bytes up to which messages are joined into one frame; a single longer one gets its own."""
@@ -86,8 +86,19 @@ class _DeflateWire(_WebSocketWire):
         return bytes(frame)
 
 
+class _MessageWire:
+    """Payloads of messages, for a transport that makes the frames by itself."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self.ping = codec.PING
+
+    def frame(self, payload: bytes, *, shared: bool = False) -> bytes:
+        return payload
+
+
 def websocket_wire(*, binary: bool, deflate: bool) -> Wire:
-    """Return the wire of a WebSocket connection: the same object for all of its kind.
+    """Return the wire of a connection of our own server: the same object for all of its kind.
 
     Args:
         binary: Protobuf instead of JSON.
@@ -97,15 +108,28 @@ def websocket_wire(*, binary: bool, deflate: bool) -> Wire:
     Raises:
         ImportError: Protobuf needs an extra.
     """
-    wire = _wires.get((binary, deflate))
+    return _wire(_DeflateWire if deflate else _WebSocketWire, binary)
+
+
+def message_wire(*, binary: bool) -> Wire:
+    """Return the wire of a connection of somebody else's server.
+
+    Raises:
+        ImportError: Protobuf needs an extra.
+    """
+    return _wire(_MessageWire, binary)
+
+
+def _wire(kind: Callable[[Codec], Wire], binary: bool) -> Wire:
+    wire = _wires.get((kind, binary))
     if wire is None:
         codec: Codec = json
         if binary:
             from hubbub.protocol import protobuf
 
             codec = protobuf
-        wire = _wires[binary, deflate] = (_DeflateWire if deflate else _WebSocketWire)(codec)
+        wire = _wires[kind, binary] = kind(codec)
     return wire
 
 
-_wires: dict[tuple[bool, bool], Wire] = {}
+_wires: dict[tuple[Callable[[Codec], Wire], bool], Wire] = {}
