@@ -67,14 +67,17 @@ async def _converse(
     outbox = ASGIOutbox(wire, node.limits, request, scope.get("client"), send)
     # Servers have pings of their own, which nobody can switch off from here.
     session = Session(node, outbox)
-    async with asyncio.TaskGroup() as group:
-        sending = group.create_task(outbox.run())
-        try:
-            await _receive_all(session, outbox, receive)
-        finally:
-            outbox.end()
-            await asyncio.wait([sending], timeout=CLOSE_TIMEOUT)
-            sending.cancel()
+    try:
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(outbox.run())
+            try:
+                await _receive_all(session, outbox, receive)
+            finally:
+                outbox.end()
+                await asyncio.wait([sending], timeout=CLOSE_TIMEOUT)
+                sending.cancel()
+    except* _StalledError:
+        pass  # returning is what drops the connection
 
 
 async def _receive_all(session: Session, outbox: ASGIOutbox, receive: Receive) -> None:
@@ -96,6 +99,10 @@ async def _receive_all(session: Session, outbox: ASGIOutbox, receive: Receive) -
         if session.closed:
             await outbox.closed.wait()
             return
+
+
+class _StalledError(Exception):
+    """The client takes nothing: whoever waits for it must stop."""
 
 
 class ASGIOutbox:
@@ -122,6 +129,7 @@ class ASGIOutbox:
         self._size = 0
         self._wake = asyncio.Event()
         self._close: tuple[int, str] | None = None
+        self._ended = False
         self._on_fail: Callable[[DisconnectCode], object] = _nothing
         self._on_end: Callable[[], object] = _nothing
 
@@ -159,10 +167,13 @@ class ASGIOutbox:
                     code, reason = self._close
                     await self._send({"type": "websocket.close", "code": code, "reason": reason})
                     return
+                if self._ended:
+                    return
                 self._wake.clear()
                 await self._wake.wait()
-        except TimeoutError:
+        except TimeoutError as exc:
             self._on_fail(DisconnectCode.WRITE_ERROR)
+            raise _StalledError from exc
         except (OSError, RuntimeError):
             # Servers raise either when the client is gone.
             self.end()
@@ -184,8 +195,12 @@ class ASGIOutbox:
         self.close(CloseCode.GOING_AWAY, "", flush=False)
 
     def end(self) -> None:
-        """Take note that the client is gone."""
+        """Take note that the client is gone, or that the close frame is all that is left."""
         self.write = _nothing
+        if self._close is None:
+            self._messages.clear()
+        self._ended = True
+        self._wake.set()
         on_end, self._on_end, self._on_fail = self._on_end, _nothing, _nothing
         on_end()
 

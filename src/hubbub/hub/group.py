@@ -115,7 +115,8 @@ class Group:
         self._lanes: dict[_Variant, _Lane] = {}
         # Registered and not live yet: publications go to their buffers.
         self._waiting: dict[Subscription, None] = {}
-        # Live, but with more than was delivered so far: what comes is theirs already.
+        # Live, but not where the group stands. Mostly with more than was delivered so far: what
+        # comes is theirs already.
         self._ahead: dict[Subscription, None] = {}
         self._pending: list[Event] = []
         self._pending_size = 0
@@ -176,19 +177,23 @@ class Group:
         lost: list[Subscription] = []
         if isinstance(event, Publication):
             self._active = True
+            # Repetitions too: these may have read the stream before it was in it.
+            for subscription in self._waiting:
+                subscription.keep(event)
+            for listener in tuple(self.listeners):
+                listener(event)
             if event.offset:
                 if self.offset is not None:
                     if event.epoch != self.epoch or event.offset > self.offset + 1:
                         lost = self._lose()
                     elif event.offset <= self.offset:
-                        return lost  # a repetition
+                        self._repeat(event)
+                        return lost
                 if self._ahead:
                     lost += self._overtake(event)
                 self.epoch, self.offset = event.epoch, event.offset
-            for subscription in self._waiting:
-                subscription.keep(event)
-            for listener in tuple(self.listeners):
-                listener(event)
+        if self._ahead and not (isinstance(event, Publication) and event.offset):
+            self._tell_ahead(event)
         if self._lanes:
             self._append(event)
         elif isinstance(event, Publication):
@@ -203,10 +208,16 @@ class Group:
         Returns:
             Positioned subscriptions, if something was published that was not delivered.
         """
+        lost = [
+            each for each in self._ahead if each.epoch != top.epoch or each.position < top.offset
+        ]
+        for subscription in lost:
+            self.leave(subscription)
         if self.offset is None or (top.epoch == self.epoch and top.offset <= self.offset):
-            return []
-        lost = self._lose()
+            return lost
+        lost += self._lose()
         self.epoch, self.offset = top.epoch, top.offset
+        self._catch_up()
         return lost
 
     def check_quiet(self) -> bool:
@@ -233,17 +244,13 @@ class Group:
             except PayloadError:
                 self._unreadable([*lane.members.values(), *lane.fresh.values()])
 
-    def replay(self, subscription: Subscription, publications: Iterable[Publication]) -> None:
-        """Write publications to one subscription that is not live yet.
+    def replay(self, subscription: Subscription, events: Iterable[Event]) -> None:
+        """Write what happened to one subscription that is in no lane yet.
 
         Raises:
-            PayloadError: Its wire format cannot carry one.
+            PayloadError: Its wire format cannot carry a publication.
         """
-        passing = [
-            publication
-            for publication in publications
-            if subscription.passes is None or subscription.passes(publication.tags)
-        ]
+        passing = [event for event in events if _wants(subscription, event)]
         if passing:
             wire, binary = subscription.wire, self.declaration.payloads.binary
             messages = [
@@ -283,13 +290,34 @@ class Group:
                 lost.append(subscription)
         return lost
 
+    def _repeat(self, event: Publication) -> None:
+        """Deliver to those who lack it what all in lanes have got, or who was lost, been told of.
+
+        They read the stream before it was in it, and the group stands where another reader, or a
+        comparison, found the top.
+        """
+        for subscription in tuple(self._ahead):
+            behind = event.offset == subscription.position + 1
+            if behind and event.epoch == subscription.epoch:
+                subscription.position = event.offset
+                self._tell(subscription, event)
+        self._catch_up()
+
+    def _tell_ahead(self, event: Event) -> None:
+        """Deliver what has no place in the stream, so that nobody has it already."""
+        for subscription in tuple(self._ahead):
+            self._tell(subscription, event)
+
+    def _tell(self, subscription: Subscription, event: Event) -> None:
+        try:
+            self.replay(subscription, (event,))
+        except PayloadError:
+            self._unreadable((subscription,))
+
     def _catch_up(self) -> None:
-        """Let those enter their lanes that the delivery has caught up with."""
-        reached = [
-            each
-            for each in self._ahead
-            if each.epoch == self.epoch and each.position <= (self.offset or 0)
-        ]
+        """Let those enter their lanes that stand where the group does."""
+        here = (self.epoch, self.offset)
+        reached = [each for each in self._ahead if (each.epoch, each.position) == here]
         if reached:
             self.flush()  # what is pending is theirs already
             for subscription in reached:
@@ -425,6 +453,12 @@ class _Sending:
                     base = event.data
                 self._patches.append(patch)
         return self._patches
+
+
+def _wants(subscription: Subscription, event: Event) -> bool:
+    if not isinstance(event, Publication):
+        return subscription.events
+    return subscription.passes is None or subscription.passes(event.tags)
 
 
 def _variant(subscription: Subscription) -> _Variant:

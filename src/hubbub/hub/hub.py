@@ -136,7 +136,7 @@ class Hub:
     @property
     def running(self) -> bool:
         """Whether the hub was entered and has not been left or stopped."""
-        return self._entered is not None
+        return self._entered is not None and self._node.running
 
     async def __aenter__(self) -> Self:
         """Connect to the broker.
@@ -592,9 +592,11 @@ class Hub:
         return [session.client for session in self._node.registry.find(user)]
 
     def channels(self) -> dict[str, int]:
-        """Return the channels with subscribers on this node, and how many there are."""
+        """Return the channels with subscribed clients on this node, and how many there are."""
         return {
-            channel: len(group.subscribers) for channel, group in self._node.registry.groups.items()
+            channel: len(group.subscribers)
+            for channel, group in self._node.registry.groups.items()
+            if group.subscribers
         }
 
     async def _send(

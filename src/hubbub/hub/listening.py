@@ -121,7 +121,9 @@ class Listening:
         if delivered is None:
             raise PositionLost(self._channel, "what was published meanwhile does not follow")
         self._waiting = deque((*missed, *delivered))
-        self._delivered = self._waiting[-1].position if delivered else read.position
+        # What was published without history has no position.
+        positions = [each.position for each in delivered if each.offset]
+        self._delivered = positions[-1] if positions else read.position
 
     def _take(self, publication: Publication | None) -> None:
         """Take what is delivered; `None` when the hub stops."""
@@ -129,6 +131,9 @@ class Listening:
             self._ended = True
         elif self._lost is None:
             self._append(publication)
+        self._wake()
+
+    def _wake(self) -> None:
         if self._arrived is not None and not self._arrived.done():
             self._arrived.set_result(None)
 
@@ -156,3 +161,4 @@ class Listening:
             self._group = None
         self._ended = True
         self._waiting.clear()
+        self._wake()
