@@ -254,6 +254,7 @@ def test_verdict_with_a_key(
             (1, "invalid", "claims: Expected `str | null`, got `int` - at `$.channel`"),
         ),
         ({"exp": 10**300}, (0, "not checked", None)),
+        ({"exp": 10**400}, (1, "invalid", "claims: Number out of range - at `$.exp`")),
     ],
 )
 def test_verdict_without_a_key(
@@ -300,7 +301,9 @@ def test_inspect_with_a_key_set(invoke: Invoke) -> None:
 
 
 def test_inspect_for_people(invoke: Invoke) -> None:
-    made = token({"sub": "4\x1b[2J2", "exp": ahead(7300), "iat": 5, "ch\u202eannels": ["[red]a"]})
+    made = token(
+        {"sub": "4\x1b[2J\u202e2", "exp": ahead(7300), "iat": 5, "ch\u202eannels": ["[red]a"]}
+    )
     outcome = invoke("token", "inspect", made)
 
     lines = [re.split(r"  +", line, maxsplit=1) for line in outcome.stdout.splitlines()]
@@ -308,7 +311,7 @@ def test_inspect_for_people(invoke: Invoke) -> None:
     assert outcome.code == 0
     assert shown["kind"] == "connection token"
     assert shown["header alg"] == '"HS256"'
-    assert shown["claim sub"] == r'"4\u001b[2J2"'
+    assert shown["claim sub"] == r'"4\u001b[2J\u202e2"'
     assert shown[r"claim ch\u202eannels"] == '["[red]a"]'
     assert shown["claim iat"].startswith("5  1970-01-01 00:00:05 UTC, ")
     assert shown["claim iat"].endswith(" ago")
