@@ -28,6 +28,10 @@ __all__ = ["MemoryBroker"]
 EPOCH_LENGTH = 8
 IDEMPOTENCY_TTL = 300.0
 
+# Seconds that the epoch of a stream is kept in which nothing was ever published and to which nobody
+# is subscribed. There is nothing to lose in it, and clients may look at any number of channels.
+UNUSED_TTL = 300.0
+
 # Expired entries that one operation removes: more than it can add, so that memory is bounded even
 # if the loop never gets to run the timer; and that one call of the timer removes.
 SWEEP_PER_OPERATION = 4
@@ -98,6 +102,11 @@ class MemoryBroker:
     async def unsubscribe(self, channels: Collection[str]) -> None:
         """Have no more delivered. Idempotent."""
         self._subscribed.difference_update(channels)
+        now = self._monotonic()
+        for channel in channels:
+            stream = self._streams.get(channel)
+            if stream is not None and not stream.top:
+                self._keep(stream, min(stream.ends, now + UNUSED_TTL), now)
 
     async def publish(
         self,
@@ -161,6 +170,8 @@ class MemoryBroker:
         if now >= self._agenda.next:
             self._agenda.sweep(now, SWEEP_PER_OPERATION, self._forget)
         stream = self._stream(channel, now, now + meta_ttl)
+        if not stream.top and channel not in self._subscribed:
+            self._keep(stream, now + min(meta_ttl, UNUSED_TTL), now)
         return History(stream.read(since, limit, reverse), Position(stream.epoch, stream.top))
 
     async def remove_history(self, channel: str) -> None:
@@ -243,10 +254,13 @@ class MemoryBroker:
             stream.restart(self._epoch())
         elif now >= stream.publications_end:
             stream.clear()
+        self._keep(stream, ends, now)
+        return stream
+
+    def _keep(self, stream: Stream, ends: float, now: float) -> None:
         stream.ends = ends
         if ends < stream.queued:
             self._queue(stream, ends, now)
-        return stream
 
     def _epoch(self) -> str:
         number = self._random.randrange(len(ascii_letters) ** EPOCH_LENGTH)
