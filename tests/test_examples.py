@@ -20,12 +20,35 @@ import trustme
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
+from hubbub.testing import BROKER_CHECKS
 from tests.examples import CLIENT_TIMEOUT, EXAMPLES, Example, changed, running
 from tests.programs import Program
 from tests.timing import MS
 
 # Elsewhere: tests/interop.
 HELLO = {"hello/server.py", "hello/client.py"}
+
+# Elsewhere: tests/test_hub_examples.py.
+HUB = {
+    "clients/client.py",
+    "clients/server.py",
+    "howto/backend.py",
+    "howto/hub_cookie.py",
+    "howto/hub_limits.py",
+    "howto/hub_ticket.py",
+    "howto/hub_tokens.py",
+    "howto/mounted.py",
+    "howto/notifications.py",
+    "howto/permissions.py",
+    "howto/presence.py",
+    "howto/prices.py",
+    "howto/resume.py",
+    "howto/rpc.py",
+    "howto/socketio_after.py",
+    "howto/typed_messages.py",
+    "tutorial/chat.py",
+    "tutorial/chat_client.py",
+}
 
 RUN_HERE = {
     "callback/server.py",
@@ -37,6 +60,8 @@ RUN_HERE = {
     "howto/socket_activation.py",
     "howto/starlette_after.py",
     "howto/starlette_before.py",
+    "howto/test_broker.py",
+    "howto/test_hub.py",
     "howto/test_shout.py",
     "howto/tls.py",
     "howto/unix_socket.py",
@@ -58,7 +83,7 @@ LOOP_SCOPE = "asyncio_default_fixture_loop_scope = function"
 def test_every_example_is_short_and_has_its_test() -> None:
     examples = {path.relative_to(EXAMPLES).as_posix(): path for path in EXAMPLES.rglob("*.py")}
 
-    assert set(examples) == RUN_HERE | HELLO
+    assert set(examples) == RUN_HERE | HELLO | HUB
     for name, path in examples.items():
         assert len(path.read_text(encoding="utf-8").splitlines()) < MAX_LINES, name
 
@@ -413,13 +438,16 @@ def test_logs_have_the_handlers_lines_and_no_others(tmp_path: Path) -> None:
     assert lines[1].endswith(" left with 1000")
 
 
-def test_shout_passes_under_pytest(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "passed"), [("shout", 2), ("hub", 2), ("broker", len(BROKER_CHECKS))]
+)
+def test_tests_of_examples_pass_under_pytest(name: str, passed: int, tmp_path: Path) -> None:
     # Away from our own configuration.
     options = ["-q", "-p", "no:cacheprovider", "-W", "error", f"--rootdir={tmp_path}"]
     options += [f"--config-file={tmp_path / 'pytest.ini'}"]
     (tmp_path / "pytest.ini").write_text(f"[pytest]\n{LOOP_SCOPE}\n")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, EXAMPLES / "howto" / "test_shout.py"],
+        [sys.executable, "-m", "pytest", *options, EXAMPLES / "howto" / f"test_{name}.py"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -428,7 +456,7 @@ def test_shout_passes_under_pytest(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stdout
-    assert "2 passed" in done.stdout
+    assert f"{passed} passed" in done.stdout
 
 
 # Topics

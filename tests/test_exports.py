@@ -45,6 +45,7 @@ def test_public_names() -> None:
         "HubbubError",
         "InvalidMessage",
         "Limits",
+        "Listening",
         "PermissionDenied",
         "Position",
         "PositionLost",

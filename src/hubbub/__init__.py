@@ -18,7 +18,7 @@ from hubbub.errors import (
     UnsubscribeCode,
     WriteLimitExceeded,
 )
-from hubbub.hub import Channel, Client, Hub
+from hubbub.hub import Channel, Client, Hub, Listening
 from hubbub.model import (
     ChannelOptions,
     ClientInfo,
@@ -54,6 +54,7 @@ __all__ = [
     "HubbubError",
     "InvalidMessage",
     "Limits",
+    "Listening",
     "PermissionDenied",
     "Position",
     "PositionLost",

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Access = Literal["nobody", "subscribers", "users", "anyone"]
-"""Who may do something with a channel, where no hook decides.
+"""Who may do something with a channel.
 
 `nobody`: only the server, by its own API. `subscribers`: clients that are subscribed to the
 channel. `users`: clients with a user id, subscribed or not. `anyone`: anonymous clients too.
@@ -73,7 +73,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
         data: The payload: JSON text, except in channels of `bytes`.
         info: The publisher, if it was a client.
         tags: For tags filters.
-        delta: Whether the next publication may be sent as a patch of this one.
+        delta: Whether it may be sent as a patch of the one before it.
         offset: Place in the stream, from 1; 0: published without history.
         epoch: The stream that the offset belongs to; empty without history.
         time: When it was published, Unix time in milliseconds; 0: not known.
@@ -190,8 +190,9 @@ class ChannelOptions:
             `"asked"`: those that ask for it and may read presence.
         delta: Whether clients that ask for it get patches instead of whole payloads.
         tags_filter: Whether clients may filter by tags.
-        subscribe: Who may subscribe, where neither a hook nor a token decides.
-        publish: Who may publish.
+        subscribe: Who may subscribe without a subscription token; a hook is asked as well.
+        publish: Who may publish; a hook is asked as well. `None`: nobody, or with a hook anyone
+            whom it lets.
         read_history: Who may read the history.
         read_presence: Who may read presence.
         user_limited: Whether the users listed after the name's last `#` may subscribe, and they
@@ -210,7 +211,7 @@ class ChannelOptions:
     delta: bool = False
     tags_filter: bool = False
     subscribe: Access = "anyone"
-    publish: Access = "nobody"
+    publish: Access | None = None
     read_history: Access = "subscribers"
     read_presence: Access = "subscribers"
     user_limited: bool = False
@@ -236,7 +237,7 @@ class ChannelOptions:
             raise ValueError("delta=True needs history=1 or more")
         for name in ("subscribe", "publish", "read_history", "read_presence"):
             access = getattr(self, name)
-            if access not in ACCESSES:
+            if access not in ACCESSES and not (access is None and name == "publish"):
                 raise ValueError(f"{name}={access!r} is none of {', '.join(ACCESSES)}")
 
     @property
@@ -264,7 +265,7 @@ class ChannelKeywords(TypedDict, total=False):
     delta: bool
     tags_filter: bool
     subscribe: Access
-    publish: Access
+    publish: Access | None
     read_history: Access
     read_presence: Access
     user_limited: bool

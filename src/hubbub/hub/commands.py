@@ -146,9 +146,13 @@ class Commands:
         if not data:
             raise CommandError(ErrorCode.BAD_REQUEST, "bad request: publish without data")
         payloads, hook = declaration.payloads, declaration.publish_hook
+        access = declaration.options.publish
+        if access is None:
+            access = "nobody" if hook is None else "anyone"
+        self._permit(session, request.channel, access)
+        data = payloads.accept(data, json_checked=not session.outbox.wire.codec.BINARY)
         if hook is None:
-            self._permit(session, request.channel, declaration.options.publish)
-            payloads.check(data, json_checked=not session.outbox.wire.codec.BINARY)
+            payloads.check(data)
         else:
             changed = hook(
                 session.client,

@@ -104,6 +104,8 @@ class Connector:
             for subscription in subscriptions:
                 await node.subscriber.undo(subscription)
             node.registry.leave(session)
+            if not session.closed:  # it has a connection still
+                node.registry.connections[session] = None
             if isinstance(exc, Ended):
                 if session.closed:
                     return
@@ -264,7 +266,9 @@ class Connector:
             self._node.logger.exception("on_refresh failed")
             session.disconnect(DisconnectCode.INTERNAL)
         else:
-            self._prolong(session, credentials.expires_at, credentials.info)
+            self._prolong(
+                session, credentials.expires_at, credentials.info or session.info.conn_info
+            )
             if session.expires_at is not None and session.expires_at <= self._node.clock.time():
                 session.disconnect(DisconnectCode.CONNECTION_EXPIRED)
 
@@ -295,6 +299,7 @@ class Connector:
         if frozenset(credentials.grants) != session.server_channels:
             # The client comes back, and gets the new ones.
             raise Disconnect(DisconnectCode.INSUFFICIENT_STATE)
+        session.refreshed_by_client = credentials.refreshed_by_client
         self._prolong(session, expires_at, credentials.info)
         if not self._expires_at_client(session):
             return RefreshResult()
@@ -321,7 +326,10 @@ class Connector:
 
     def _prolong(self, session: Session, expires_at: float | None, info: bytes) -> None:
         session.expires_at = expires_at
-        session.info = ClientInfo(session.info.user, session.id, info)
+        if info != session.info.conn_info:
+            session.info = ClientInfo(session.info.user, session.id, info)
+            for subscription in session.subscriptions.values():
+                self._node.subscriber.renew(subscription, subscription.grant)
         self._watch_expiry(session)
 
     def refresh_by_api(

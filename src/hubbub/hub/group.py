@@ -74,7 +74,8 @@ class Group:
         epoch: Of the stream; empty: not known.
         offset: Up to which the stream was delivered; `None`: not known.
         flushed_at: When it was flushed last, on the event loop's clock; `Fanout` keeps it.
-        listeners: Subscribers in this process; `None` instead of a publication ends them.
+        listeners: Subscribers in this process. Instead of a publication, the top of the stream
+            has them look whether they stand there, `None` ends them.
     """
 
     __slots__ = (
@@ -107,7 +108,7 @@ class Group:
         self.channel = channel
         self.declaration = declaration
         self.subscribers: dict[Outbox, Subscription] = {}
-        self.listeners: dict[Callable[[Publication | None], object], None] = {}
+        self.listeners: dict[Callable[[Publication | Position | None], object], None] = {}
         self.epoch = ""
         self.offset: int | None = None
         self._mark = mark
@@ -129,6 +130,12 @@ class Group:
     def empty(self) -> bool:
         """Whether nobody is left."""
         return not self.subscribers and not self.listeners
+
+    @property
+    def positioned(self) -> bool:
+        """Whether anybody has to miss nothing, as far as is known."""
+        history = self.declaration.options.history > 0
+        return self.offset is not None or (history and bool(self.listeners))
 
     def register(self, subscription: Subscription) -> None:
         """Keep for a subscription what is delivered from now on."""
@@ -208,6 +215,8 @@ class Group:
         Returns:
             Positioned subscriptions, if something was published that was not delivered.
         """
+        for listener in tuple(self.listeners):
+            listener(top)
         lost = [
             each for each in self._ahead if each.epoch != top.epoch or each.position < top.offset
         ]
@@ -223,7 +232,7 @@ class Group:
     def check_quiet(self) -> bool:
         """Whether nothing was delivered since the last time that this was asked."""
         quiet, self._active = not self._active, False
-        return quiet and self.offset is not None
+        return quiet and self.positioned
 
     def end(self) -> None:
         """End the subscribers in this process: the hub stops."""

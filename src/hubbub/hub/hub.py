@@ -20,6 +20,7 @@ from hubbub.brokers.opening import open_broker
 from hubbub.clock import Clock, SystemClock
 from hubbub.errors import (
     CommandError,
+    ConfigError,
     Disconnect,
     DisconnectCode,
     ErrorCode,
@@ -38,8 +39,10 @@ from hubbub.hub.control import (
 from hubbub.hub.hooks import Hook, MessageHook
 from hubbub.hub.listening import Listening
 from hubbub.hub.node import NO_TAGS, Node, Settings
+from hubbub.hub.outbox import Outbox
 from hubbub.hub.payloads import Payloads
 from hubbub.hub.reception import admit, receive
+from hubbub.hub.session import Session
 from hubbub.model import (
     ChannelKeywords,
     ChannelOptions,
@@ -71,7 +74,8 @@ class Hub:
         tokens: Verifies connection and subscription tokens. `None`: tokens are refused.
         anonymous: Whether clients may connect without a token. `None`: if `tokens` is `None`.
             With a hook for `on_connect`, the hook decides.
-        insecure: For development: everybody may do everything, and nothing expires.
+        insecure: For development: everybody may subscribe, publish and read everywhere, and
+            nothing expires. Hooks for connecting and publishing are called as ever.
         origins: Patterns of origins whose pages may connect, such as `https://*.example.com`; `*`
             is all. Pages of the server's own origin always may, and so may clients that send no
             `Origin`. Others are refused with 403.
@@ -142,11 +146,13 @@ class Hub:
         """Connect to the broker.
 
         Raises:
+            ConfigError: The channel of `personal` is not declared.
             BrokerError: The broker cannot be used.
             RuntimeError: The hub is running already.
         """
         if self._entered is not None:
             raise RuntimeError("the hub is running already")
+        self._check_personal()
         entered = self._node.run()
         await entered.__aenter__()
         self._entered = entered
@@ -191,6 +197,18 @@ class Hub:
         hub in its lifespan, by `async with hub`.
         """
         return asgi_app(self._node, self._origins)
+
+    def open_session(self, outbox: Outbox) -> Session:
+        """Begin a session over a transport of your own (`hubbub.hub.outbox.Outbox`).
+
+        Pass what the client sends to `Session.receive`, and call what `Outbox.begin` was given when
+        the client is gone.
+
+        Raises:
+            RuntimeError: The hub is not running.
+        """
+        self._check_running()
+        return Session(self._node, outbox)
 
     # Declarations.
 
@@ -309,7 +327,8 @@ class Hub:
             delta: Whether subscribers may get patches. `None`: as the channel's option says.
             idempotency_key: A second publication with the same key within 5 minutes is dropped,
                 and the first one's position returned.
-            version: Dropped unless above that of the last publication with a version.
+            version: Dropped unless above that of the last publication with a version; needs
+                history. 0: none.
             version_epoch: Versions of different epochs do not compare.
 
         Returns:
@@ -319,12 +338,15 @@ class Hub:
             UnknownChannel: No pattern matches.
             TypeError: The message is not JSON.
             PayloadError: It is `msgspec.Raw`, and not JSON.
+            ValueError: There is a version, and no history to compare it with.
             RuntimeError: The hub is not running.
             BrokerError: The broker failed.
 
         Cancelled: it may have been published.
         """
         declaration = self._declaration(channel)
+        if version and not (history and declaration.options.history):
+            raise ValueError(f"version={version} needs history, to compare it with the last one")
         return await self._node.publish(
             channel,
             declaration,
@@ -353,8 +375,12 @@ class Hub:
             The position in each channel, in their order.
 
         Raises:
-            As `publish`. BrokerError: the message may be in some channels and not in others; call
-            again with the same `idempotency_key`.
+            UnknownChannel: No pattern matches one of the channels.
+            TypeError: The message is not JSON.
+            PayloadError: It is `msgspec.Raw`, and not JSON.
+            RuntimeError: The hub is not running.
+            BrokerError: The broker failed. The message may be in some channels and not in others;
+                call again with the same `idempotency_key`.
         """
         targets = [(channel, self._declaration(channel)) for channel in channels]
         payloads = [declaration.payloads.encode(message) for _, declaration in targets]
@@ -422,7 +448,8 @@ class Hub:
         """Count who is subscribed to a channel.
 
         Raises:
-            As `presence`.
+            UnknownChannel: No pattern matches.
+            CommandError: 108, the channel has no presence.
         """
         self._check_presence(channel)
         return await self._node.broker.presence_stats(channel)
@@ -609,6 +636,14 @@ class Hub:
     def _declaration(self, channel: str) -> Channel[Any]:
         self._check_running()
         return self._node.find(channel)[0]
+
+    def _check_personal(self) -> None:
+        personal = self._node.personal
+        if personal is not None:
+            try:
+                self._node.find(personal.replace("{user}", "1"))
+            except CommandError as exc:
+                raise ConfigError("personal", f"{personal!r} is no declared channel") from exc
 
     def _check_presence(self, channel: str) -> None:
         if not self._declaration(channel).options.presence:

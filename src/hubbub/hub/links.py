@@ -1,7 +1,8 @@
 """Which channels the broker delivers to this node: those somebody here is subscribed to."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 
 from hubbub.brokers.base import Broker
 from hubbub.errors import BrokerError
@@ -20,9 +21,12 @@ class Links:
         self._broker = broker
         self._wanted = wanted
         self._linked: set[str] = set()
+        # Subscribing failed, and may have happened all the same.
+        self._unsure: set[str] = set()
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._idle: set[str] = set()
         self._work = asyncio.Event()
+        self._ended = False
 
     @property
     def linked(self) -> frozenset[str]:
@@ -42,6 +46,8 @@ class Links:
             await self._broker.subscribe([channel])
             self._linked.add(channel)
             return
+        if self._ended:
+            raise BrokerError("hub", "stopped")
         waiting = self._waiting.get(channel)
         if waiting is None:
             waiting = self._waiting[channel] = asyncio.get_running_loop().create_future()
@@ -50,7 +56,7 @@ class Links:
 
     async def unlink(self, channel: str) -> None:
         """Take note that nobody is subscribed to a channel any more."""
-        if self._wanted(channel) or channel not in self._linked:
+        if self._wanted(channel) or not (channel in self._linked or channel in self._unsure):
             return
         if self._broker.local:
             self._linked.discard(channel)
@@ -61,37 +67,51 @@ class Links:
 
     async def run(self) -> None:
         """Do what is to do at a broker that is not local, until cancelled."""
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            waiting, self._waiting = self._waiting, {}
-            if waiting:
-                await self._subscribe(waiting)
-            idle = {channel for channel in self._idle if not self._wanted(channel)}
-            self._idle.clear()
-            if idle:
-                # Before the call: who comes meanwhile subscribes again, after it.
-                self._linked -= idle
-                try:
-                    await self._broker.unsubscribe(idle)
-                except BrokerError:
-                    # What still comes for these channels finds nobody here.
-                    continue
+        try:
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                await self._do()
+        finally:
+            self._ended = True
+            _fail(self._waiting.values(), BrokerError("hub", "stopped"))
+
+    async def _do(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        if waiting:
+            await self._subscribe(waiting)
+        idle = {channel for channel in self._idle if not self._wanted(channel)}
+        self._idle.clear()
+        if idle:
+            # Before the call: who comes meanwhile subscribes again, after it.
+            self._linked -= idle
+            self._unsure -= idle
+            # If it fails: what still comes for these channels finds nobody here.
+            with contextlib.suppress(BrokerError):
+                await self._broker.unsubscribe(idle)
 
     async def _subscribe(self, waiting: dict[str, asyncio.Future[None]]) -> None:
         try:
             await self._broker.subscribe(list(waiting))
         except BaseException as exc:
-            for future in waiting.values():
-                if not future.done():
-                    future.set_exception(
-                        exc if isinstance(exc, Exception) else BrokerError("hub", "stopped")
-                    )
-                    future.exception()  # whoever waited may be gone
+            self._unsure.update(waiting)
+            self._idle.update(waiting)
+            stopped = BrokerError("hub", "stopped")
+            _fail(waiting.values(), exc if isinstance(exc, Exception) else stopped)
             if not isinstance(exc, Exception):
                 raise
         else:
             self._linked.update(waiting)
+            self._unsure.difference_update(waiting)
+            # Who waited may be gone; `unlink` could not know that it would be linked.
+            self._idle.update(waiting)
             for future in waiting.values():
                 if not future.done():
                     future.set_result(None)
+
+
+def _fail(waiting: Iterable[asyncio.Future[None]], exc: Exception) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_exception(exc)
+            future.exception()  # whoever waited may be gone

@@ -125,13 +125,22 @@ class Listening:
         positions = [each.position for each in delivered if each.offset]
         self._delivered = positions[-1] if positions else read.position
 
-    def _take(self, publication: Publication | None) -> None:
-        """Take what is delivered; `None` when the hub stops."""
+    def _take(self, publication: Publication | Position | None) -> None:
+        """Take what is delivered, or where the stream stands; `None` when the hub stops."""
         if publication is None:
             self._ended = True
+        elif isinstance(publication, Position):
+            self._compare(publication)
         elif self._lost is None:
             self._append(publication)
         self._wake()
+
+    def _compare(self, top: Position) -> None:
+        delivered = self._delivered
+        if self._reading or delivered is None or self._lost is not None:
+            return
+        if top.epoch != delivered.epoch or top.offset > delivered.offset:
+            self._lost = PositionLost(self._channel, f"nothing came between {delivered} and {top}")
 
     def _wake(self) -> None:
         if self._arrived is not None and not self._arrived.done():

@@ -350,7 +350,7 @@ class Node:
     async def _compare(self, channels: Iterable[str]) -> None:
         for channel in channels:
             group = self.registry.groups.get(channel)
-            if group is None or group.offset is None:
+            if group is None or not group.positioned:
                 continue
             options = group.declaration.options
             page = await self.broker.history(channel, limit=0, meta_ttl=options.meta_ttl)
@@ -372,7 +372,8 @@ class Node:
                     await self.broker.add_presence(
                         subscription.channel, session.id, subscription.info, PRESENCE_TTL
                     )
-                    if subscription.ended:
+                    current = session.subscriptions.get(subscription.channel)
+                    if subscription.ended and (current is None or not current.present):
                         # It left meanwhile; its removal may have come before.
                         await self.broker.remove_presence(subscription.channel, session.id)
 

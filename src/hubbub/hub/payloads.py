@@ -61,22 +61,30 @@ class Payloads(Generic[T]):
         except (msgspec.MsgspecError, RecursionError, ValueError) as exc:
             raise InvalidMessage(_problem(exc)) from exc
 
-    def check(self, data: bytes, *, json_checked: bool) -> None:
-        """Refuse a payload that does not fit.
+    def accept(self, data: bytes, *, json_checked: bool) -> bytes:
+        """Return what a client publishes as all others can read it: JSON in UTF-8, on one line.
 
         Args:
-            json_checked: It came from a client that speaks JSON, and is known to be JSON.
+            json_checked: It came from a client that speaks JSON, and is all that already.
 
         Raises:
-            InvalidMessage: It does not fit the type, or is no JSON.
+            InvalidMessage: It is no JSON.
+        """
+        if json_checked or self.binary:
+            return data
+        try:
+            return bytes(json.embed(data))
+        except PayloadError as exc:
+            raise InvalidMessage(str(exc)) from exc
+
+    def check(self, data: bytes) -> None:
+        """Refuse a payload that does not fit.
+
+        Raises:
+            InvalidMessage: It does not fit the type.
         """
         if self.typed:
             self.decode(data)
-        elif not json_checked and not self.binary:
-            try:
-                json.embed(data)
-            except PayloadError as exc:
-                raise InvalidMessage(str(exc)) from exc
 
     def encode(self, value: T | msgspec.Raw) -> bytes:
         """Make a payload of a value.

@@ -254,7 +254,7 @@ class Session:
             self._excess = 0
             return True
         self._excess += 1
-        if self._excess > self.node.limits.commands_burst or self.state is State.OPENED:
+        if self._excess >= self.node.limits.commands_burst or self.state is State.OPENED:
             self.disconnect(DisconnectCode.TOO_MANY_REQUESTS)
         elif command.id:
             self.refuse(command.id, CommandError(ErrorCode.TOO_MANY_REQUESTS))

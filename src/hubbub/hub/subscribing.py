@@ -14,12 +14,14 @@ the coroutine that makes it looks after every suspension, and cleans up what it 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hubbub.auth.tokens import SubscribeClaims
 from hubbub.errors import (
+    BrokerError,
     CommandError,
     Disconnect,
     DisconnectCode,
@@ -82,6 +84,8 @@ class Subscriber:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        # Those that have ended and still have something to do at the broker.
+        self._going: dict[tuple[Session, str], Subscription] = {}
 
     # By a command of the client.
 
@@ -157,21 +161,28 @@ class Subscriber:
         return subscription
 
     async def _authorize(self, subscription: Subscription, request: SubscribeRequest) -> None:
-        session, channel = subscription.session, subscription.channel
-        options, hook = subscription.options, subscription.declaration.subscribe_hook
-        user = session.info.user
-        now = self._node.clock.time()
         if request.token:
             subscription.apply(await self._verify(subscription, request.token))
             subscription.refreshed_by_client = subscription.grant.expires_at is not None
-        elif self._node.insecure:
-            pass
-        elif channel.startswith("$"):
+        elif not self._node.insecure:
+            await self._permit(subscription)
+        self._check(subscription)
+        expires_at = subscription.grant.expires_at
+        if expires_at is not None and expires_at <= self._node.clock.time():
+            raise CommandError(ErrorCode.EXPIRED)
+
+    async def _permit(self, subscription: Subscription) -> None:
+        """Ask the channel's options, then its hook."""
+        session, channel, options = subscription.session, subscription.channel, subscription.options
+        if channel.startswith("$"):
             raise PermissionDenied("permission denied: the channel needs a subscription token")
-        elif options.user_limited and "#" in channel:
-            if not is_listed(channel, user):
+        if options.user_limited and "#" in channel:
+            if not is_listed(channel, session.info.user):
                 raise PermissionDenied
-        elif hook is not None:
+        else:
+            permit(options.subscribe, session.info.user, subscribed=False)
+        hook = subscription.declaration.subscribe_hook
+        if hook is not None:
             grant = hook(session.client, channel=channel, **subscription.parameters)
             if hook.may_suspend:
                 grant = await grant
@@ -179,12 +190,6 @@ class Subscriber:
                 if not isinstance(grant, Grant):
                     raise TypeError(f"on_subscribe returned {grant!r}, no Grant and not None")
                 subscription.apply(grant)
-        else:
-            permit(options.subscribe, user, subscribed=False)
-        self._check(subscription)
-        expires_at = subscription.grant.expires_at
-        if expires_at is not None and expires_at <= now:
-            raise CommandError(ErrorCode.EXPIRED)
 
     async def _verify(self, subscription: Subscription, token: str) -> Grant:
         try:
@@ -225,7 +230,8 @@ class Subscriber:
             or positions is True
             or (positions == "asked" and request.positioned)
         )
-        subscription.delta = options.delta and bool(request.delta) and subscription.tags is None
+        asked = request.delta == "fossil"
+        subscription.delta = options.delta and asked and subscription.tags is None
 
     # By the server.
 
@@ -333,6 +339,8 @@ class Subscriber:
         )
         node.registry.group(channel, subscription.declaration).register(subscription)
         await node.links.link(channel)
+        self._check(subscription)
+        await self._succeed(subscription)
         self._check(subscription)
         if options.presence:
             subscription.present = True
@@ -461,9 +469,14 @@ class Subscriber:
 
     async def announce(self, subscription: Subscription) -> None:
         """Let others know; afterwards the subscription is anybody's to end."""
-        if subscription.announced:
-            await self._node.broker.announce(subscription.channel, Join(subscription.info))
-        subscription.settled = True
+        try:
+            if subscription.announced:
+                await self._node.broker.announce(subscription.channel, Join(subscription.info))
+        except BrokerError as exc:
+            # The subscription stands. Others may have heard of it, and will hear of its end.
+            self._node.logger.warning("a join was not announced: %s", exc)
+        finally:
+            subscription.settled = True
         if subscription.ended:
             await self.finish(subscription)
 
@@ -490,6 +503,9 @@ class Subscriber:
         if not subscription.ended:
             subscription.ended = True
             subscription.code, subscription.reason = code, reason
+            if not (self._node.broker.local or subscription.session.closed):
+                subscription.gone = asyncio.get_running_loop().create_future()
+                self._going[subscription.session, subscription.channel] = subscription
         if subscription.expiry is not None:
             subscription.expiry.cancel()
             subscription.expiry = None
@@ -530,17 +546,45 @@ class Subscriber:
         return not self._node.broker.local or (hook is not None and hook.may_suspend)
 
     async def _clean_up(self, subscription: Subscription) -> None:
-        broker, channel, session = self._node.broker, subscription.channel, subscription.session
+        try:
+            await self._remove_presence(subscription)
+            await self._announce_end(subscription)
+        finally:
+            if subscription.gone is not None and not subscription.gone.done():
+                subscription.gone.set_result(None)
+                key = subscription.session, subscription.channel
+                if self._going.get(key) is subscription:
+                    del self._going[key]
+
+    async def _remove_presence(self, subscription: Subscription) -> None:
+        channel, session = subscription.channel, subscription.session
         if subscription.present:
             subscription.present = False
             current = session.subscriptions.get(channel)
             if current is None or not current.present:
-                await broker.remove_presence(channel, session.id)
+                try:
+                    await self._node.broker.remove_presence(channel, session.id)
+                except BrokerError as exc:
+                    self._node.logger.warning("presence will end by itself only: %s", exc)
+
+    async def _announce_end(self, subscription: Subscription) -> None:
         if subscription.announced:
             subscription.announced = False
-            if broker.local and not self._node.running:
+            if self._node.broker.local and not self._node.running:
                 return  # nobody is left to hear it; each would be written to all that go next
-            await broker.announce(channel, Leave(subscription.info))
+            try:
+                await self._node.broker.announce(subscription.channel, Leave(subscription.info))
+            except BrokerError as exc:
+                self._node.logger.warning("a leave was not announced: %s", exc)
+
+    async def _succeed(self, subscription: Subscription) -> None:
+        """Wait until the session's last subscription to the channel has left nothing behind.
+
+        Else what it still does could undo what this one does: presence removed, left after joined.
+        """
+        going = self._going.get((subscription.session, subscription.channel))
+        if going is not None and going.gone is not None:
+            await asyncio.shield(going.gone)
 
     def lose(self, subscriptions: Iterable[Subscription]) -> None:
         """End subscriptions that have missed something: their clients recover, or are told."""
@@ -613,12 +657,20 @@ class Subscriber:
         expires_at = claims.grant.expires_at
         if expires_at is not None and expires_at <= self._node.clock.time():
             raise CommandError(ErrorCode.EXPIRED)
-        subscription.apply(claims.grant)
+        self.renew(subscription, claims.grant)
         subscription.refreshed_by_client = expires_at is not None
         self._watch_expiry(subscription)
         if expires_at is None:
             return SubRefreshResult()
         return SubRefreshResult(expires=True, ttl=self._ttl(expires_at))
+
+    def renew(self, subscription: Subscription, grant: Grant) -> None:
+        """Let others see what is new about a subscriber: in what it publishes, and in presence."""
+        subscription.renew(grant)
+        if subscription.present and subscription.settled and not subscription.ended:
+            node, channel = self._node, subscription.channel
+            entry = subscription.session.id, subscription.info
+            node.do(node.broker.add_presence(channel, *entry, node.presence_ttl))
 
     def _may_read_presence(self, subscription: Subscription) -> bool:
         if self._node.insecure:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from hubbub.hub.wires import Wire
 from hubbub.model import ChannelOptions, ClientInfo, Grant, Publication
+from hubbub.protocol import json
 from hubbub.protocol.commands import FilterNode
 from hubbub.protocol.tags import TagsFilter, compile_filter
 
@@ -43,6 +45,7 @@ class Subscription:
         announced: Its join was published, or is about to be.
         refreshed_by_client: It has an expiry that the client must prolong.
         ended: It is over; whoever holds it still must stop.
+        gone: Done when nothing of it is left at the broker; `None` if nobody can wait for that.
         code: Why it ended (`hubbub.errors.UnsubscribeCode`), with the reason.
     """
 
@@ -58,6 +61,7 @@ class Subscription:
         "epoch",
         "events",
         "expiry",
+        "gone",
         "grant",
         "info",
         "options",
@@ -108,19 +112,32 @@ class Subscription:
         self.announced = False
         self.settled = False
         self.ended = False
+        self.gone: asyncio.Future[None] | None = None
         self.code = 0
         self.reason = ""
         self.refreshed_by_client = False
         self.expiry: WheelTimer | None = None
 
     def apply(self, grant: Grant) -> None:
-        """Take over what the credentials or the hook said."""
-        self.grant = grant
+        """Take over what the credentials or the hook said.
+
+        Raises:
+            PayloadError: The grant's info is no JSON.
+        """
         self.options = self.declaration.overridden(grant.override)
+        self.renew(grant)
+
+    def renew(self, grant: Grant) -> None:
+        """Take over what is new about the subscriber; the options stay as they were.
+
+        Raises:
+            PayloadError: The grant's info is no JSON.
+        """
         who = self.session.info
-        self.info = (
-            ClientInfo(who.user, who.client, who.conn_info, grant.info) if grant.info else who
-        )
+        # On one line, whatever a hook has made it of: it goes into messages as it is.
+        info = bytes(json.embed(grant.info))
+        self.info = ClientInfo(who.user, who.client, who.conn_info, info) if info else who
+        self.grant = grant
 
     def keep(self, publication: Publication) -> None:
         """Keep a publication until the subscription is live."""

@@ -15,14 +15,18 @@ __all__ = ["TimerWheel", "WheelTimer"]
 class WheelTimer:
     """A call that is due; `cancel` keeps it from happening."""
 
-    __slots__ = ("_callback",)
+    __slots__ = ("_callback", "_slot", "_wheel")
 
-    def __init__(self, callback: Callable[[], object]) -> None:
+    def __init__(self, wheel: "TimerWheel", slot: int, callback: Callable[[], object]) -> None:
+        self._wheel = wheel
+        self._slot = slot
         self._callback: Callable[[], object] | None = callback
 
     def cancel(self) -> None:
         """Keep the call from happening; nothing if it has happened."""
-        self._callback = None
+        if self._callback is not None:
+            self._callback = None
+            self._wheel.forget(self._slot, self)
 
     def fire(self) -> None:
         """Make the call, unless cancelled."""
@@ -50,22 +54,30 @@ class TimerWheel:
         self._clock = clock
         self._resolution = resolution
         self._on_error = on_error
-        self._slots: dict[int, list[WheelTimer]] = {}
+        self._slots: dict[int, dict[WheelTimer, None]] = {}
         self._wake: Timer | None = None
         self._wakes_at = 0  # slot, while _wake is set
 
     def schedule(self, delay: float, callback: Callable[[], object]) -> WheelTimer:
         """Make a call after some seconds."""
-        timer = WheelTimer(callback)
         slot = math.ceil((self._clock.monotonic() + delay) / self._resolution)
+        timer = WheelTimer(self, slot, callback)
         timers = self._slots.get(slot)
         if timers is not None:
-            timers.append(timer)
+            timers[timer] = None
         else:
-            self._slots[slot] = [timer]
+            self._slots[slot] = {timer: None}
             if self._wake is None or slot < self._wakes_at:
                 self._set(slot)
         return timer
+
+    def forget(self, slot: int, timer: WheelTimer) -> None:
+        """Drop a cancelled timer now: it may be due in a year."""
+        timers = self._slots.get(slot)
+        if timers is not None:
+            timers.pop(timer, None)
+            if not timers:
+                del self._slots[slot]
 
     def stop(self) -> None:
         """Forget all timers."""

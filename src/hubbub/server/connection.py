@@ -295,6 +295,9 @@ class ServerConnection(parent.ServerConnection):
             self._hot = False
             self._feed(self._take_buffer())
         super().eof_received()
+        # The parent has ended this side too: a write raises from here on.
+        self._hot = False
+        self._tell_closing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the connection."""
