@@ -16,7 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hubbub import Client, Hub, serve
-from hubbub.protocol.commands import Command, ConnectRequest, SubscribeRequest
+from hubbub.protocol.commands import (
+    Command,
+    ConnectRequest,
+    PublishRequest,
+    SubscribeRequest,
+)
+from hubbub.protocol.values import payload
 from hubbub.server import Server
 from tests.hub.raw import CODECS, TIMEOUT, Dialect, RawClient, command, value
 from tests.protocol.strategies import binary, damaged, json_texts, messages
@@ -88,7 +94,11 @@ def frames(codec: Dialect) -> st.SearchStrategy[bytes]:
     payloads = json_texts() | st.just(b'{"text":"hi"}')
     if codec.BINARY:
         payloads |= binary | st.sampled_from([b'{"text":\n"hi"}', b'{"text":"","more":"\xff"}'])
-    encoded = aimed(messages(Command, payloads)).map(codec.encode_command)
+    # What clients publish is what others get to see.
+    publish = st.builds(PublishRequest, channel=CHANNELS, data=payloads.map(payload))
+    published = publish.map(lambda request: command(4, request))
+    commands = aimed(messages(Command, payloads)) | published
+    encoded = commands.map(codec.encode_command)
     valid = st.lists(encoded, min_size=1, max_size=4).map(codec.join)
     large = st.binary(min_size=1, max_size=8).map(lambda part: (part * MOST)[: MOST + 1])
     return st.one_of(valid, damaged(valid), damaged(valid), st.binary(max_size=64), large)

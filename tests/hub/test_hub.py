@@ -564,7 +564,7 @@ async def test_control_message_of_another_version_is_logged(
 
 async def test_presence_is_prolonged_at_a_broker_that_forgets_it(clock: FakeClock) -> None:
     broker = RemoteBroker(clock)
-    hub = Hub(broker, clock=clock)
+    hub = Hub(broker, clock=clock, ping_interval=0)
     hub.channel("room", presence=True)
     async with serve(hub, HOST, 0) as server, connected(server) as client:
         await client.subscribe("room")

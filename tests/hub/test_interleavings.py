@@ -403,6 +403,7 @@ def test_reader_behind_another_gets_what_is_on_its_way(stage: Stage, replied: st
     assert taken(behind) == [[1, 2, 4]]
     assert taken(ahead) == [[4]]
     assert behind.sdk.tracks[CHANNEL].loose == [3]
+    assert behind.sdk.unsubscribed == ahead.sdk.unsubscribed == []
 
 
 def test_reader_behind_another_is_told_of_what_was_lost(stage: Stage) -> None:

@@ -29,14 +29,14 @@ from tests.hub.virtual import VirtualLoop
 T = TypeVar("T")
 
 TTL, META_TTL = 60.0, 600.0
-RECOVERY = 4
+RECOVERY = 6
 
 ALL: ChannelKeywords = {"ttl": TTL, "meta_ttl": META_TTL, "publish": "anyone"}
 CHANNELS: dict[str, ChannelKeywords] = {
-    "stream": {"history": 5, "presence": True, "join_leave": True},
+    "stream": {"history": 4, "presence": True, "join_leave": True},
     "cache": {"history": 3, "recovery": "cache"},
     "tags": {"history": 6, "tags_filter": True},
-    "delta": {"history": 6, "delta": True, "presence": True},
+    "delta": {"history": 20, "delta": True, "presence": True},
     "free": {"presence": True, "join_leave": True},
 }
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -248,7 +248,8 @@ class HubMachine(RuleBasedStateMachine):
                     continue
                 fields = {"channel": channel, "data": message}
                 self.act(functools.partial(sdk.command, "publish", **fields))
-            self.note(channel)
+            if history or client is not None:
+                self.note(channel)
 
     def note(self, channel: str) -> None:
         """Take note of when a channel was published in."""
@@ -290,6 +291,16 @@ class HubMachine(RuleBasedStateMachine):
     def reconnect(self, client: int) -> None:
         if not self.clients[client].is_open:
             self.act(lambda: self.connect(client))
+
+    @rule(client=CLIENTS, channel=NAMES, times=st.integers(0, 8), removes=st.booleans())
+    def come_back(self, client: int, channel: str, times: int, removes: bool) -> None:
+        """Miss something, and perhaps too much."""
+        self.drop(client)
+        self.publish(channel, None, 0, True, "a", times)
+        if removes:
+            self.remove_history(channel)
+            self.publish(channel, None, 0, True, "a", 1)
+        self.reconnect(client)
 
     @rule(client=CLIENTS, channel=NAMES, code=st.sampled_from([2000, 2500]))
     def unsubscribe_by_server(self, client: int, channel: str, code: int) -> None:
@@ -606,7 +617,7 @@ class SuspendingMachine(HubMachine):
 
 TestLocal = LocalMachine.TestCase
 TestLocal.settings = settings(
-    max_examples=150,
+    max_examples=100,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -614,7 +625,7 @@ TestLocal.settings = settings(
 )
 TestSuspending = SuspendingMachine.TestCase
 TestSuspending.settings = settings(
-    max_examples=250,
+    max_examples=160,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -665,7 +665,7 @@ async def test_typed_message(codec: Dialect, type_: Any, hooked: bool) -> None:
 @pytest.mark.parametrize("suspends", [False, True])
 async def test_hook_moderates_what_is_published(codec: Dialect, suspends: bool) -> None:
     hub = named()
-    channel = hub.channel("chat:{room}", history=5, publish="nobody")
+    channel = hub.channel("chat:{room}", history=5)
 
     def moderate(client: Client, message: Any, room: str) -> Any:
         if message == "spam":
@@ -693,6 +693,35 @@ async def test_hook_moderates_what_is_published(codec: Dialect, suspends: bool) 
         assert (first.info.user, first.info.client) == ("42", client.connection_id)
         assert third.info is None
         assert first.offset == 1
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+@pytest.mark.parametrize("access", [None, "nobody", "users", "anyone"])
+async def test_option_stands_beside_the_hook(access: Any, hooked: bool) -> None:
+    hub = named()
+    channel = hub.channel("room", publish=access)
+    asked: list[str] = []
+    if hooked:
+        channel.on_publish(lambda client, message: asked.append(client.user))
+    async with (
+        serve(hub, HOST, 0) as server,
+        connected(server, name="42") as client,
+        connected(server, name="") as anonymous,
+    ):
+        replies = [
+            await each.command(PublishRequest(channel="room", data=raw(1)))
+            for each in (client, anonymous)
+        ]
+        expected = {
+            None: [hooked, hooked],
+            "nobody": [False, False],
+            "users": [True, False],
+            "anyone": [True, True],
+        }[access]
+
+        assert [reply.error is None for reply in replies] == expected
+        allowed = [name for name, may in zip(["42", ""], expected, strict=True) if may]
+        assert asked == (allowed if hooked else [])
 
 
 @pytest.mark.parametrize("type_", [Any, Struct])

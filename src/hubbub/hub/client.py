@@ -120,7 +120,7 @@ class Client:
 
     async def unsubscribe(self, channel: str) -> None:
         """End a subscription; the client does not subscribe again by itself."""
-        await self._session.node.subscriber.unsubscribe_by_server(self._session, channel)
+        await self._session.node.unsubscriber.unsubscribe(self._session, channel)
 
 
 def _raw(message: Any) -> msgspec.Raw:

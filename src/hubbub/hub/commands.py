@@ -68,10 +68,10 @@ class Commands:
             case PublishRequest():
                 return not node.broker.local or self._publish_hook_suspends(request.channel)
             case SubscribeRequest():
-                return node.subscriber.may_suspend(request)
+                return node.authorizer.may_suspend(request)
             case UnsubscribeRequest():
                 subscription = session.subscriptions.get(request.channel)
-                return subscription is not None and node.subscriber.end_may_suspend(subscription)
+                return subscription is not None and node.unsubscriber.may_suspend(subscription)
             case ConnectRequest():
                 return node.connector.may_suspend(request)
             case RPCRequest():
@@ -124,7 +124,7 @@ class Commands:
                 refreshed = await self._node.connector.refresh(session, request)
                 session.reply(Reply(id=command, refresh=refreshed))
             case SubRefreshRequest():
-                prolonged = await self._node.subscriber.refresh(session, request)
+                prolonged = await self._node.authorizer.refresh(session, request)
                 session.reply(Reply(id=command, sub_refresh=prolonged))
             case PingRequest():
                 session.reply(Reply(id=command, ping=PingResult()))
@@ -176,8 +176,8 @@ class Commands:
         subscription = session.subscriptions.get(request.channel)
         if subscription is not None:
             code = UnsubscribeCode.CLIENT_UNSUBSCRIBED
-            self._node.subscriber.detach(subscription, code, code.reason)
-            await self._node.subscriber.finish(subscription)
+            self._node.unsubscriber.detach(subscription, code, code.reason)
+            await self._node.unsubscriber.finish(subscription)
 
     # Reading.
 

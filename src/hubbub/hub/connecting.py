@@ -19,7 +19,7 @@ from hubbub.errors import (
     TokenExpired,
 )
 from hubbub.hub.session import Session, State
-from hubbub.hub.subscribing import MAX_TTL, Ended, grants
+from hubbub.hub.subscribing import Ended, grants
 from hubbub.model import ClientInfo, Grant, User
 from hubbub.protocol.commands import ConnectRequest, RefreshRequest, SubscribeRequest
 from hubbub.protocol.replies import Push, RefreshPush, Reply
@@ -208,7 +208,7 @@ class Connector:
             client=session.id,
             version=node.version,
             expires=expires,
-            ttl=self._ttl(session) if expires else 0,
+            ttl=self._node.ttl(session.expires_at) if expires else 0,
             data=session.outbox.wire.codec.embed(credentials.data),
             subs=subs,
             # Whole seconds, and not 0, which would be none at all.
@@ -225,10 +225,6 @@ class Connector:
             and not self._node.insecure
         )
 
-    def _ttl(self, session: Session) -> int:
-        assert session.expires_at is not None
-        return int(max(1, min(session.expires_at - self._node.clock.time(), MAX_TTL)))
-
     def _watch_expiry(self, session: Session) -> None:
         if session.expiry_timer is not None:
             session.expiry_timer.cancel()
@@ -236,7 +232,7 @@ class Connector:
         if session.expires_at is None or self._node.insecure or session.closed:
             return
         grace = self._node.expiry_grace if session.refreshed_by_client else 0.0
-        left = min(session.expires_at - self._node.clock.time(), MAX_TTL) + grace
+        left = self._node.seconds_to(session.expires_at) + grace
         session.expiry_timer = self._node.wheel.schedule(left, lambda: self._expire(session))
 
     def _expire(self, session: Session) -> None:
@@ -303,7 +299,7 @@ class Connector:
         self._prolong(session, expires_at, credentials.info)
         if not self._expires_at_client(session):
             return RefreshResult()
-        return RefreshResult(expires=True, ttl=self._ttl(session))
+        return RefreshResult(expires=True, ttl=self._node.ttl(session.expires_at))
 
     async def _refreshed(self, session: Session, token: str) -> _Credentials:
         hook = self._node.settings.refresh
@@ -329,7 +325,7 @@ class Connector:
         if info != session.info.conn_info:
             session.info = ClientInfo(session.info.user, session.id, info)
             for subscription in session.subscriptions.values():
-                self._node.subscriber.renew(subscription, subscription.grant)
+                self._node.authorizer.renew(subscription, subscription.grant)
         self._watch_expiry(session)
 
     def refresh_by_api(
@@ -339,7 +335,7 @@ class Connector:
         conn_info = session.info.conn_info if info is None else info
         self._prolong(session, expires_at, conn_info)
         expires = self._expires_at_client(session)
-        ttl = self._ttl(session) if expires else 0
+        ttl = self._node.ttl(session.expires_at) if expires else 0
         session.push(Push(refresh=RefreshPush(expires=expires, ttl=ttl)))
 
 

@@ -19,6 +19,7 @@ from hubbub.errors import (
     UnknownChannel,
 )
 from hubbub.hub.access import check_name
+from hubbub.hub.authorizing import Authorizer
 from hubbub.hub.channel import Channel
 from hubbub.hub.commands import Commands
 from hubbub.hub.connecting import Connector
@@ -30,6 +31,7 @@ from hubbub.hub.session import Session, finish
 from hubbub.hub.steering import Steering
 from hubbub.hub.subscribing import Subscriber
 from hubbub.hub.timers import TimerWheel
+from hubbub.hub.unsubscribing import Unsubscriber
 from hubbub.model import ClientInfo, Limits, Position, Publication
 
 if TYPE_CHECKING:
@@ -48,6 +50,9 @@ PRESENCE_INTERVAL = 25.0
 
 PRESENCE_TTL = 60.0
 """Seconds after which such a broker forgets it."""
+
+MAX_TTL = 365 * 86_400.0
+"""Seconds until an expiry is looked at again, and that clients are told at most."""
 
 LEAVE_TIMEOUT = 5.0
 """Seconds that hooks have to end when the hub is left; then they are cancelled."""
@@ -117,7 +122,9 @@ class Node:
         self.wheel = TimerWheel(clock, on_error=self._timer_failed)
         self.fanout = Fanout()
         self.registry = Registry(self._make_group)
+        self.authorizer = Authorizer(self)
         self.subscriber = Subscriber(self)
+        self.unsubscriber = Unsubscriber(self)
         self.connector = Connector(self)
         self.commands = Commands(self)
         self.steering = Steering(self)
@@ -327,7 +334,7 @@ class Node:
         if group is not None:
             lost = group.deliver(event)
             if lost:
-                self.subscriber.lose(lost)
+                self.unsubscriber.lose(lost)
 
     def control(self, message: bytes) -> None:
         """Take a control message (`Receiver`)."""
@@ -359,7 +366,7 @@ class Node:
             if self.registry.groups.get(channel) is group:
                 lost = group.compare(page.position)
                 if lost:
-                    self.subscriber.lose(lost)
+                    self.unsubscriber.lose(lost)
 
     def _prolong_presence(self) -> None:
         self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
@@ -379,6 +386,14 @@ class Node:
 
     # From sessions.
 
+    def seconds_to(self, expires_at: float) -> float:
+        """Return how long something lasts that expires at a Unix time; a year at most."""
+        return min(expires_at - self.clock.time(), MAX_TTL)
+
+    def ttl(self, expires_at: float | None) -> int:
+        """Return the whole seconds that clients are told until then, at least 1."""
+        return 1 if expires_at is None else int(max(1.0, self.seconds_to(expires_at)))
+
     @property
     def presence_ttl(self) -> float | None:
         """Seconds after which presence ends unless prolonged."""
@@ -393,11 +408,11 @@ class Node:
         session.subscriptions.clear()
         # All of them stop at once, before anything may suspend.
         for subscription in subscriptions:
-            self.subscriber.detach(subscription)
+            self.unsubscriber.detach(subscription)
         hook = self.settings.disconnect if was_connected else None
         if subscriptions or hook is not None:
             may_suspend = (hook is not None and hook.may_suspend) or any(
-                self.subscriber.end_may_suspend(each) for each in subscriptions
+                self.unsubscriber.may_suspend(each) for each in subscriptions
             )
             self.do(
                 self._farewell(session, subscriptions, code, reason, hook),
@@ -413,7 +428,7 @@ class Node:
         hook: Hook | None,
     ) -> None:
         for subscription in subscriptions:
-            await self.subscriber.finish(subscription)
+            await self.unsubscriber.finish(subscription)
         if hook is not None:
             try:
                 result = hook(session.client, code=code, reason=reason)

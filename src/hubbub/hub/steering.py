@@ -49,16 +49,14 @@ class Steering:
                     self._node.do(self._subscribe(session, message))
 
     def _unsubscribe(self, session: Session, message: UnsubscribeClients) -> None:
-        subscriber = self._node.subscriber
+        unsubscriber = self._node.unsubscriber
         channels = [message.channel] if message.channel else list(session.subscriptions)
         for channel in channels:
             subscription = session.subscriptions.get(channel)
             if subscription is not None:
                 self._node.do(
-                    subscriber.unsubscribe_by_server(
-                        session, channel, message.code, message.reason
-                    ),
-                    may_suspend=subscriber.end_may_suspend(subscription),
+                    unsubscriber.unsubscribe(session, channel, message.code, message.reason),
+                    may_suspend=unsubscriber.may_suspend(subscription),
                 )
 
     async def _subscribe(self, session: Session, message: SubscribeClients) -> None:
