@@ -9,6 +9,7 @@ import pytest
 from hubbub import (
     Client,
     CommandError,
+    ConfigError,
     Disconnect,
     Grant,
     Hub,
@@ -818,3 +819,71 @@ async def test_recovered_binary_publication_ends_a_json_client() -> None:
             async with connected(server, CODECS["protobuf"]) as client:
                 assert (await client.command(request)).error is None
         assert hub.channels() == {}
+
+
+@pytest.mark.parametrize("grant", [Grant(info=b"{"), Grant(data=b"no")])
+async def test_grant_that_is_no_json_is_the_applications_mistake(
+    grant: Grant, codec: Dialect, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = Hub()
+    hub.channel("room").on_subscribe(lambda client: grant)
+    async with serve(hub, HOST, 0) as server, connected(server, codec) as client:
+        assert await client.refused(SubscribeRequest(channel="room")) == 100
+        assert hub.channels() == {}
+
+    assert "payload is not JSON" in caplog.text
+    caplog.clear()
+
+
+async def test_options_are_asked_before_the_hook(codec: Dialect) -> None:
+    hub = Hub()
+    asked: list[str] = []
+    channel = hub.channel("room", subscribe="users", publish="subscribers")
+
+    @channel.on_subscribe
+    def may_join(client: Client) -> None:
+        asked.append("subscribe")
+
+    @channel.on_publish
+    def may_publish(client: Client) -> None:
+        asked.append("publish")
+
+    async with serve(hub, HOST, 0) as server, connected(server, codec) as client:
+        assert await client.refused(SubscribeRequest(channel="room")) == 103
+        publish = PublishRequest(channel="room", data=payload(b"1"))
+        assert await client.refused(publish) == 103
+
+    assert asked == []
+
+
+async def test_new_info_reaches_presence_and_publications_of_standing_subscriptions(
+    codec: Dialect,
+) -> None:
+    hub = Hub()
+    hub.channel("room", presence=True, publish="anyone")
+    hub.on_connect(lambda client: User("42", info="old"))
+    async with serve(hub, HOST, 0) as server, connected(server, codec) as client:
+        await client.subscribe("room")
+        await hub.refresh(user="42", info="new")
+        await client.publish("room", 1)
+        (member,) = (await hub.presence("room")).values()
+        while (push := await client.next_push()).pub is None:
+            pass
+
+        assert member.conn_info == b'"new"'
+        assert push.pub.info is not None
+        assert value(push.pub.info.conn_info) == "new"
+
+
+async def test_personal_channel_must_be_declared() -> None:
+    with pytest.raises(ConfigError, match="personal"):
+        async with Hub(personal="#{user}"):
+            pass
+
+
+async def test_version_needs_history() -> None:
+    hub = Hub()
+    hub.channel("room")
+    async with hub:
+        with pytest.raises(ValueError, match="version=1 needs history"):
+            await hub.publish("room", 1, version=1)
