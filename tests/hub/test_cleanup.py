@@ -210,18 +210,26 @@ async def test_vanished_clients_leave_nothing(
         timers_before = alive(WheelTimer)
         await come_and_go(here, BATCH)  # what is made once
         await here.nobody_left(tasks_before)
-        objects = sum(alive().values())
+        objects = Counter(alive())
         for _ in range(CONNECTIONS // BATCH - 1):
             await come_and_go(here, BATCH)
         await here.nobody_left(tasks_before)
-        grown = sum(alive().values()) - objects
 
         assert linked() == set()
         for n in range(5):
             assert await here.hub.presence(f"room:{n}") == {}
         # Not only in a year, when they would have been due.
         assert alive(WheelTimer) == timers_before
-        assert grown < (CONNECTIONS - BATCH) / 2, "objects of any kind, one for two connections"
+
+        def kept() -> set[str]:
+            # Of what kinds there are more than one for ten connections.
+            grown = Counter(alive()) - objects
+            return {name for name, count in grown.items() if count > CONNECTIONS / 10}
+
+        # The last handles of tasks that have ended may be on their way.
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: not kept(), 1000 * MS)
+        assert kept() == set()
         assert here.subscribed <= 0
     assert alive(*KINDS, WheelTimer) == before
     assert len(asyncio.all_tasks()) == tasks

@@ -627,7 +627,7 @@ def test_lost_publication_of_a_server_side_subscription_disconnects(stage: Stage
     stage.assert_nothing_left()
 
 
-@pytest.mark.parametrize("how", ["check", "suspect"])
+@pytest.mark.parametrize("how", ["check", "suspect", "next"])
 def test_lost_publication_is_told_to_subscribers_in_this_process(stage: Stage, how: str) -> None:
     got: list[object] = []
 
@@ -645,8 +645,10 @@ def test_lost_publication_is_told_to_subscribers_in_this_process(stage: Stage, h
     lose(stage)
     if how == "check":
         stage.advance(85)
-    else:
+    elif how == "suspect":
         stage.do(stage.nodes[0].suspect, None)
+    else:
+        stage.publish()
     task.cancel()
     stage.do(lambda: None)
 
