@@ -13,6 +13,7 @@ from hubbub import Hub
 from hubbub.errors import BrokerError, PositionLost
 from hubbub.hub.client import Client
 from hubbub.hub.listening import Listening
+from hubbub.hub.node import DELIVERY_TIME
 from hubbub.model import Position, Publication, User
 from hubbub.testing import BROKER_CHECKS, FakeClock, check_broker
 from tests.hub.sdk_model import MemoryClient, Port, SDKModel
@@ -93,7 +94,7 @@ class Stage:
             result = act(*args, **kwargs)
             if asyncio.iscoroutine(result):
                 result = asyncio.get_running_loop().create_task(result)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(2 * DELIVERY_TIME)
             return result
 
         return self.loop.run_until_complete(perform())

@@ -20,6 +20,7 @@ from hubbub import Hub
 from hubbub.brokers.base import Broker
 from hubbub.errors import PositionLost
 from hubbub.hub.listening import Listening
+from hubbub.hub.node import DELIVERY_TIME
 from hubbub.model import ChannelKeywords, Limits, Position
 from hubbub.testing import FakeClock
 from tests.hub.sdk_model import MemoryClient, Port, SDKModel, Track
@@ -155,7 +156,7 @@ class HubMachine(RuleBasedStateMachine):
         self.run(do())
 
     async def settle(self) -> None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(2 * DELIVERY_TIME)
 
     def begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         task = self.loop.create_task(coroutine)

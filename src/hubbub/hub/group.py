@@ -10,6 +10,7 @@ stand there, so that one comparison per publication finds a gap for all of them.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Group"]
 
 Event = Publication | Join | Leave
+
+logger = logging.getLogger("hubbub.hub")
 
 
 class _Variant(NamedTuple):
@@ -73,7 +76,7 @@ class Group:
         subscribers: All that are registered, live or not.
         epoch: Of the stream; empty: not known.
         offset: Up to which the stream was delivered; `None`: not known.
-        flushed_at: When it was flushed last, on the event loop's clock; `Fanout` keeps it.
+        rests_until: The loop's time of its next flush at the earliest; `Fanout` keeps it.
         listeners: Subscribers in this process. Instead of a publication, the top of the stream
             has them look whether they stand there, `None` ends them.
     """
@@ -91,9 +94,9 @@ class Group:
         "channel",
         "declaration",
         "epoch",
-        "flushed_at",
         "listeners",
         "offset",
+        "rests_until",
         "subscribers",
     )
 
@@ -124,7 +127,7 @@ class Group:
         # The payload that subscribers with delta on got last.
         self._base: bytes | None = None
         self._active = False
-        self.flushed_at = 0.0
+        self.rests_until = 0.0
 
     @property
     def empty(self) -> bool:
@@ -383,7 +386,11 @@ class Group:
             messages = [messages[n] for n in chosen]
         for frame in frames(wire, messages, shared=len(members) > 1):
             for outbox in members:
-                outbox.write(frame)
+                try:
+                    outbox.write(frame)
+                except Exception:
+                    # No transport should; but one that does must not cost the others anything.
+                    logger.exception("a write failed")
 
 
 class _Sending:

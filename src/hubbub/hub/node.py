@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hubbub.brokers.base import Broker, Event
 from hubbub.clock import Clock
 from hubbub.errors import (
+    BrokerError,
     DisconnectCode,
     UnknownChannel,
 )
@@ -40,10 +41,13 @@ if TYPE_CHECKING:
     from hubbub.hub.payloads import Payloads
     from hubbub.hub.subscription import Subscription
 
-__all__ = ["Node", "Settings"]
+__all__ = ["DELIVERY_TIME", "Node", "Settings"]
 
 CHECK_INTERVAL = 40.0
 """Seconds without a publication after which a position is compared with the broker's."""
+
+DELIVERY_TIME = 0.2
+"""Seconds that a broker may take to deliver what its history has already."""
 
 PRESENCE_INTERVAL = 25.0
 """Seconds after which presence is prolonged, at brokers that forget it."""
@@ -355,16 +359,22 @@ class Node:
             self.spawn(self._compare(quiet))
 
     async def _compare(self, channels: Iterable[str]) -> None:
+        tops: dict[Group, Position] = {}
         for channel in channels:
             group = self.registry.groups.get(channel)
-            if group is None or not group.positioned:
-                continue
-            options = group.declaration.options
-            page = await self.broker.history(channel, limit=0, meta_ttl=options.meta_ttl)
-            # What was published meanwhile may be on its way.
-            await asyncio.sleep(0)
-            if self.registry.groups.get(channel) is group:
-                lost = group.compare(page.position)
+            if group is not None and group.positioned:
+                meta_ttl = group.declaration.options.meta_ttl
+                try:
+                    page = await self.broker.history(channel, limit=0, meta_ttl=meta_ttl)
+                except BrokerError as exc:
+                    self.logger.warning("the position of %r was not checked: %s", channel, exc)
+                else:
+                    tops[group] = page.position
+        # What was published before the answer may still be on its way.
+        await asyncio.sleep(DELIVERY_TIME)
+        for group, top in tops.items():
+            if self.registry.groups.get(group.channel) is group:
+                lost = group.compare(top)
                 if lost:
                     self.unsubscriber.lose(lost)
 
