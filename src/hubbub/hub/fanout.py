@@ -9,6 +9,7 @@ import heapq
 import itertools
 import logging
 from collections.abc import Sequence
+from math import inf
 from time import monotonic
 
 from hubbub.hub.group import Group
@@ -79,20 +80,23 @@ class Fanout:
         groups: list[Group] = []
         while self._busy and self._busy[0][0] <= now:
             groups.append(heapq.heappop(self._busy)[2])
-        if self._busy:
-            self._set_later(loop)
+        self._set_later(loop)
         self._flush(groups)
 
     def _set_later(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._later is not None:
             self._later.cancel()
-        self._later = loop.call_at(self._busy[0][0], self._flush_busy)
+            self._later = None
+        if self._busy and self._busy[0][0] < inf:
+            self._later = loop.call_at(self._busy[0][0], self._flush_busy)
 
     def _flush(self, groups: Sequence[Group]) -> None:
         loop = asyncio.get_running_loop()
         began = monotonic()
-        rests_until = loop.time() + FLUSH_INTERVAL
-        subscribers = 0
+        subscribers = sum(len(group.subscribers) for group in groups)
+        # uvloop's transports write at the end of this turn, and what comes in is marked before
+        # anything else happens in the next: until it is known what this took, they just wait.
+        rests_until = loop.time() + FLUSH_INTERVAL if subscribers < MANY else inf
         for group in groups:
             try:
                 group.flush()
@@ -100,15 +104,17 @@ class Fanout:
                 # Whatever it is, other channels have no part in it.
                 logger.exception("a flush of %r failed", group.channel)
             group.rests_until = rests_until
-            subscribers += len(group.subscribers)
         if subscribers >= MANY:
-            # uvloop's transports write at the end of this turn: what it took is known in the next.
-            loop.call_soon(_rest, groups, began)
+            loop.call_soon(self._rest, groups, began)
 
-
-def _rest(groups: Sequence[Group], began: float) -> None:
-    """Let groups rest for as long as their flush took: half of the time is for everything else."""
-    pause = min(max(monotonic() - began, FLUSH_INTERVAL), MAX_FLUSH_INTERVAL)
-    rests_until = asyncio.get_running_loop().time() + pause
-    for group in groups:
-        group.rests_until = rests_until
+    def _rest(self, groups: Sequence[Group], began: float) -> None:
+        """Let groups rest for as long as their flush took: half of the time is for all else."""
+        loop = asyncio.get_running_loop()
+        pause = min(max(monotonic() - began, FLUSH_INTERVAL), MAX_FLUSH_INTERVAL)
+        rests_until = loop.time() + pause
+        for group in groups:
+            group.rests_until = rests_until
+        if self._busy:
+            self._busy = [(group.rests_until, number, group) for _, number, group in self._busy]
+            heapq.heapify(self._busy)
+            self._set_later(loop)
