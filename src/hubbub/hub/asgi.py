@@ -19,6 +19,7 @@ from websockets.http11 import Request
 from hubbub.auth.origins import Origins
 from hubbub.errors import DisconnectCode
 from hubbub.hub.admission import manner_of, refuse
+from hubbub.hub.outbox import Changes
 from hubbub.hub.session import Session
 from hubbub.hub.wires import Wire, message_wire
 from hubbub.model import Limits
@@ -132,6 +133,7 @@ class ASGIOutbox:
         self._ended = False
         self._on_fail: Callable[[DisconnectCode], object] = _nothing
         self._on_end: Callable[[], object] = _nothing
+        self._changes = Changes()
 
     @property
     def waiting(self) -> int:
@@ -141,10 +143,12 @@ class ASGIOutbox:
     def begin(
         self,
         *,
+        changes: Changes,
         on_fail: Callable[[DisconnectCode], object],
         on_end: Callable[[], object],
     ) -> None:
         """Learn whom to tell."""
+        self._changes = changes
         self._on_fail = on_fail
         self._on_end = on_end
 
@@ -187,6 +191,7 @@ class ASGIOutbox:
             self._messages.clear()
             self._size = 0
         self.write = _nothing
+        self._changes.count += 1
         self._close = (code, reason)
         self._wake.set()
 
@@ -197,6 +202,7 @@ class ASGIOutbox:
     def end(self) -> None:
         """Take note that the client is gone, or that the close frame is all that is left."""
         self.write = _nothing
+        self._changes.count += 1
         if self._close is None:
             self._messages.clear()
         self._ended = True
@@ -219,6 +225,7 @@ class ASGIOutbox:
         self._size += len(message)
         if self._size > self._limits.backlog:
             self.write = _nothing
+            self._changes.count += 1
             self._messages.clear()
             # Not from here: the caller may be in the middle of a loop over all subscribers.
             asyncio.get_running_loop().call_soon(self._on_fail, DisconnectCode.SLOW)

@@ -24,7 +24,7 @@ from hubbub.protocol.commands import FilterNode
 
 if TYPE_CHECKING:
     from hubbub.hub.channel import Channel
-    from hubbub.hub.outbox import Outbox
+    from hubbub.hub.outbox import Changes, Outbox
     from hubbub.hub.subscription import Subscription
 
 __all__ = ["Group"]
@@ -47,17 +47,34 @@ class _Lane:
     """Subscribers that get the same bytes.
 
     Attributes:
-        members: By outbox, which is all that the writing loop needs.
+        members: By outbox.
         fresh: With delta on: those that have nothing yet that a patch could be of.
     """
 
-    __slots__ = ("fresh", "members", "passes", "variant")
+    __slots__ = ("_counted", "_writes", "fresh", "members", "passes", "variant")
 
     def __init__(self, variant: _Variant, sample: Subscription) -> None:
         self.variant = variant
         self.passes = sample.passes
         self.members: dict[Outbox, Subscription] = {}
         self.fresh: dict[Outbox, Subscription] = {}
+        self._writes: list[Callable[[bytes], object]] | None = None
+        self._counted = 0
+
+    def writes(self, changes: Changes) -> list[Callable[[bytes], object]]:
+        """Return the `write` of each member, as it is now.
+
+        A list of them, kept while nothing changes, is what the writing loop is quickest with: it
+        touches no outbox. At 1,000 subscribers that is a twentieth of a flush.
+        """
+        if self._writes is None or self._counted != changes.count:
+            self._writes = [outbox.write for outbox in self.members]
+            self._counted = changes.count
+        return self._writes
+
+    def changed(self) -> None:
+        """Take note that there are other members."""
+        self._writes = None
 
     def wants(self, event: Event) -> bool:
         if not isinstance(event, Publication):
@@ -69,6 +86,7 @@ class Group:
     """The subscribers of a channel.
 
     Args:
+        changes: Of all outboxes of the node.
         mark: Has `flush` called soon.
         unreadable: Takes subscribers whose wire format cannot carry a publication.
 
@@ -85,6 +103,7 @@ class Group:
         "_active",
         "_ahead",
         "_base",
+        "_changes",
         "_lanes",
         "_mark",
         "_pending",
@@ -105,6 +124,7 @@ class Group:
         channel: str,
         declaration: Channel[Any],
         *,
+        changes: Changes,
         mark: Callable[[Group], object],
         unreadable: Callable[[Iterable[Subscription]], object],
     ) -> None:
@@ -114,6 +134,7 @@ class Group:
         self.listeners: dict[Callable[[Publication | Position | None], object], None] = {}
         self.epoch = ""
         self.offset: int | None = None
+        self._changes = changes
         self._mark = mark
         self._unreadable = unreadable
         self._lanes: dict[_Variant, _Lane] = {}
@@ -173,6 +194,7 @@ class Group:
         lane = self._lanes.get(variant)
         if lane is not None:
             lane.members.pop(outbox, None)
+            lane.changed()
             lane.fresh.pop(outbox, None)
             if not lane.members and not lane.fresh:
                 del self._lanes[variant]
@@ -343,6 +365,7 @@ class Group:
             lane = self._lanes[variant] = _Lane(variant, subscription)
         entrance = lane.fresh if variant.delta else lane.members
         entrance[subscription.session.outbox] = subscription
+        lane.changed()
 
     def _lose(self) -> list[Subscription]:
         """Take all positioned subscriptions out that were live: they have missed something."""
@@ -366,31 +389,31 @@ class Group:
             if not chosen:
                 return
         if lane.members:
-            messages = sending.messages(codec, variant.delta, False)
-            self._write(lane.members, variant.wire, messages, chosen)
+            messages = _choose(sending.messages(codec, variant.delta, False), chosen)
+            for frame in frames(variant.wire, messages, shared=len(lane.members) > 1):
+                # Anew for each: this frame may be one too many for somebody.
+                _write(lane.writes(self._changes), frame)
         if lane.fresh:
-            messages = sending.messages(codec, True, True)
-            self._write(lane.fresh, variant.wire, messages, chosen)
+            messages = _choose(sending.messages(codec, True, True), chosen)
+            for frame in frames(variant.wire, messages, shared=len(lane.fresh) > 1):
+                _write([outbox.write for outbox in lane.fresh], frame)
             if sending.published:
                 lane.members.update(lane.fresh)
                 lane.fresh.clear()
+                lane.changed()
 
-    @staticmethod
-    def _write(
-        members: dict[Outbox, Subscription],
-        wire: Wire,
-        messages: list[bytes],
-        chosen: list[int] | None,
-    ) -> None:
-        if chosen is not None:
-            messages = [messages[n] for n in chosen]
-        for frame in frames(wire, messages, shared=len(members) > 1):
-            for outbox in members:
-                try:
-                    outbox.write(frame)
-                except Exception:
-                    # No transport should; but one that does must not cost the others anything.
-                    logger.exception("a write failed")
+
+def _choose(messages: list[bytes], chosen: list[int] | None) -> list[bytes]:
+    return messages if chosen is None else [messages[n] for n in chosen]
+
+
+def _write(writes: list[Callable[[bytes], object]], frame: bytes) -> None:
+    for write in writes:
+        try:
+            write(frame)
+        except Exception:
+            # No transport should; but one that does must not cost the others anything.
+            logger.exception("a write failed")
 
 
 class _Sending:

@@ -27,6 +27,7 @@ from hubbub.hub.connecting import Connector
 from hubbub.hub.fanout import Fanout
 from hubbub.hub.group import Group
 from hubbub.hub.links import Links
+from hubbub.hub.outbox import Changes
 from hubbub.hub.registry import Registry
 from hubbub.hub.session import Session, finish
 from hubbub.hub.steering import Steering
@@ -125,6 +126,7 @@ class Node:
         self.running = False
         self.wheel = TimerWheel(clock, on_error=self._timer_failed)
         self.fanout = Fanout()
+        self.changes = Changes()
         self.registry = Registry(self._make_group)
         self.authorizer = Authorizer(self)
         self.subscriber = Subscriber(self)
@@ -279,7 +281,13 @@ class Node:
         self._known.clear()
 
     def _make_group(self, channel: str, declaration: Channel[Any]) -> Group:
-        return Group(channel, declaration, mark=self.fanout.mark, unreadable=self._unreadable)
+        return Group(
+            channel,
+            declaration,
+            changes=self.changes,
+            mark=self.fanout.mark,
+            unreadable=self._unreadable,
+        )
 
     def release(self, group: Group) -> None:
         """Forget a group that nobody is in."""

@@ -8,7 +8,20 @@ from websockets.http11 import Request
 from hubbub.errors import DisconnectCode
 from hubbub.hub.wires import Wire
 
-__all__ = ["Outbox"]
+__all__ = ["Changes", "Outbox"]
+
+
+class Changes:
+    """Counts how often the `write` of any outbox of a node has become another function.
+
+    Attributes:
+        count: Whoever keeps a list of these functions looks whether it is as it was.
+    """
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
 
 
 class Outbox(Protocol):
@@ -19,7 +32,8 @@ class Outbox(Protocol):
 
     Attributes:
         write: Takes a whole frame, and never raises. What it is changes with the connection's
-            state, so that the loop over all subscribers of a channel asks nobody.
+            state, which `Changes` counts, so that the loop over all subscribers of a channel asks
+            nobody.
         wire: What frames are made with.
     """
 
@@ -41,12 +55,14 @@ class Outbox(Protocol):
     def begin(
         self,
         *,
+        changes: Changes,
         on_fail: Callable[[DisconnectCode], object],
         on_end: Callable[[], object],
     ) -> None:
         """Begin to send.
 
         Args:
+            changes: To count in.
             on_fail: Called from the event loop, once, with 3008 or 3009: the client is too slow.
             on_end: Called once when nothing more can be sent.
         """

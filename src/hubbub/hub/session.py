@@ -140,7 +140,7 @@ class Session:
         )
         self._timer: WheelTimer | None = node.wheel.schedule(node.stale_timeout, self._stale)
         node.registry.connections[self] = None
-        outbox.begin(on_fail=self.disconnect, on_end=self._connection_ended)
+        outbox.begin(changes=node.changes, on_fail=self.disconnect, on_end=self._connection_ended)
 
     @property
     def connected(self) -> bool:

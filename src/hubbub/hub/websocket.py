@@ -8,6 +8,7 @@ from typing import Any
 from websockets.http11 import Request
 
 from hubbub.errors import DisconnectCode
+from hubbub.hub.outbox import Changes
 from hubbub.hub.wires import Wire
 from hubbub.model import Limits
 from hubbub.server.connection import ServerConnection
@@ -20,6 +21,7 @@ class WebSocketOutbox:
     """The outgoing side of a connection of hubbub's own server, and its watcher (`Outbox`)."""
 
     __slots__ = (
+        "_changes",
         "_connection",
         "_frames",
         "_limits",
@@ -43,6 +45,7 @@ class WebSocketOutbox:
         self._limits = limits
         self._on_fail: Callable[[DisconnectCode], object] = _nothing
         self._on_end: Callable[[], object] = _nothing
+        self._changes = Changes()
         self._loop = connection.loop
         self._frames: deque[bytes] | None = None
         self._size = 0
@@ -52,10 +55,12 @@ class WebSocketOutbox:
     def begin(
         self,
         *,
+        changes: Changes,
         on_fail: Callable[[DisconnectCode], object],
         on_end: Callable[[], object],
     ) -> None:
         """Watch the connection."""
+        self._changes = changes
         self._on_fail = on_fail
         self._on_end = on_end
         if self._connection.paused:
@@ -86,6 +91,7 @@ class WebSocketOutbox:
     def writing_paused(self) -> None:
         """Keep frames from now on."""
         self.write = self._keep
+        self._changes.count += 1
         if self._stall is None:
             self._watch_stall(None)
 
@@ -104,6 +110,7 @@ class WebSocketOutbox:
         if not self._connection.paused:
             self._frames = None
             self.write = transport.write
+            self._changes.count += 1
 
     def closing(self) -> None:
         """Take note that nothing more can be sent."""
@@ -162,6 +169,7 @@ class WebSocketOutbox:
 
     def _stop(self) -> None:
         self.write = _discard
+        self._changes.count += 1
         self._frames = None
         self._size = 0
         if self._stall is not None:

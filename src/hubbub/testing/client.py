@@ -12,6 +12,7 @@ from websockets.http11 import Request
 
 from hubbub.errors import CommandError, Disconnect, DisconnectCode
 from hubbub.hub import Hub
+from hubbub.hub.outbox import Changes
 from hubbub.hub.session import Session
 from hubbub.hub.wires import message_wire
 from hubbub.protocol import commands, json
@@ -254,17 +255,21 @@ class _Outbox:
         self.waiting = 0
         self._tell = end
         self._on_end: Callable[[], object] | None = None
+        self._changes = Changes()
 
     def begin(
         self,
         *,
+        changes: Changes,
         on_fail: Callable[[DisconnectCode], object],
         on_end: Callable[[], object],
     ) -> None:
+        self._changes = changes
         self._on_end = on_end
 
     def close(self, code: int, reason: str, *, flush: bool) -> None:
         self.write = _discard
+        self._changes.count += 1
         self._tell(Disconnect(code, reason))
 
     def drop(self) -> None:
@@ -272,6 +277,7 @@ class _Outbox:
 
     def end(self) -> None:
         self.write = _discard
+        self._changes.count += 1
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
