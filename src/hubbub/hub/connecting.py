@@ -104,8 +104,6 @@ class Connector:
             for subscription in subscriptions:
                 await node.subscriber.undo(subscription)
             node.registry.leave(session)
-            if not session.closed:  # it has a connection still
-                node.registry.connections[session] = None
             if isinstance(exc, Ended):
                 if session.closed:
                     return

@@ -421,6 +421,7 @@ class Node:
         self, session: Session, code: int, reason: str, *, was_connected: bool
     ) -> None:
         """Clean up after a session."""
+        self.registry.connections.pop(session, None)
         self.registry.leave(session)
         subscriptions = list(session.subscriptions.values())
         session.subscriptions.clear()

@@ -35,8 +35,7 @@ class Registry:
         self._by_user.setdefault(session.info.user, {})[session] = None
 
     def leave(self, session: Session) -> None:
-        """Remove a session. Idempotent."""
-        self.connections.pop(session, None)
+        """Remove a session that was entered; it may have a connection still. Idempotent."""
         if self.sessions.pop(session.id, None) is None:
             return
         user = session.info.user

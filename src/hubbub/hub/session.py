@@ -200,7 +200,7 @@ class Session:
             finish(self._execute(command, request))
             self._busy = False
 
-    async def _execute_all(self, command: Command, request: Request | None) -> None:
+    async def _execute_all(self, command: Command, request: Request) -> None:
         """Execute a command and what was queued since then."""
         try:
             await self._execute(command, request)
@@ -210,11 +210,10 @@ class Session:
                 self._resume_reading()
                 if self.state is State.REFUSED or not self._admit(command):
                     continue
-                request = command.request
-                if request is None:
+                if command.request is None:
                     self.violate("command without a request")
                 else:
-                    await self._execute(command, request)
+                    await self._execute(command, command.request)
         finally:
             self._busy = False
             self._queue = None
@@ -260,9 +259,8 @@ class Session:
             self.refuse(command.id, CommandError(ErrorCode.TOO_MANY_REQUESTS))
         return False
 
-    async def _execute(self, command: Command, request: Request | None) -> None:
+    async def _execute(self, command: Command, request: Request) -> None:
         """Execute one command, and answer it."""
-        assert request is not None
         try:
             await self.node.commands.execute(self, command.id, request)
         except CommandError as exc:
@@ -342,9 +340,7 @@ class Session:
             self._timer = self.node.wheel.schedule(rest, self._ping)
 
     def _pong(self) -> None:
-        if self.state is not State.CONNECTED and not (
-            self.state is State.CONNECTING and self._awaits_pong
-        ):
+        if self.state is not State.CONNECTED:
             self.violate("pong before connect")
         elif not self._awaits_pong:
             self.violate("pong without a ping")
@@ -416,5 +412,5 @@ def finish(coroutine: Coroutine[Any, Any, object]) -> None:
     raise AssertionError("a command that cannot suspend did")
 
 
-def _kind(request: Request | None) -> str:
+def _kind(request: Request) -> str:
     return type(request).__name__.removesuffix("Request").lower()

@@ -182,7 +182,6 @@ class Subscriber:
 
     def _begin(self, session: Session, channel: str, *, server_side: bool) -> Subscription:
         declaration, parameters = self._node.find(channel)
-        check_name(channel, self._node.limits.channel_length, unicode=declaration.options.unicode)
         subscription = Subscription(
             session, channel, declaration, parameters, server_side=server_side
         )
