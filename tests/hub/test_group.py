@@ -29,6 +29,7 @@ class Box:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.frames: list[bytes] = []
+        self.descriptor = -1
         self.write = self.frames.append
 
     @property

@@ -118,6 +118,7 @@ class ASGIOutbox:
         self, wire: Wire, limits: Limits, request: Request, remote_address: Any, send: Send
     ) -> None:
         self.wire = wire
+        self.descriptor = -1
         self.write: Callable[[bytes], object] = self._keep
         self.request = request
         self.remote_address = remote_address

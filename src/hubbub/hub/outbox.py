@@ -12,10 +12,10 @@ __all__ = ["Changes", "Outbox"]
 
 
 class Changes:
-    """Counts how often the `write` of any outbox of a node has become another function.
+    """Counts how often `write` and `descriptor` of any outbox of a node have changed.
 
     Attributes:
-        count: Whoever keeps a list of these functions looks whether it is as it was.
+        count: Whoever keeps a list of these looks whether it is as it was.
     """
 
     __slots__ = ("count",)
@@ -34,10 +34,14 @@ class Outbox(Protocol):
         write: Takes a whole frame, and never raises. What it is changes with the connection's
             state, which `Changes` counts, so that the loop over all subscribers of a channel asks
             nobody.
+        descriptor: Of the socket, while whole frames may be written straight to it: the client
+            keeps up, and there is no TLS. What the socket does not take goes to `write`. Else -1.
+            It changes together with `write`.
         wire: What frames are made with.
     """
 
     write: Callable[[bytes], object]
+    descriptor: int
     wire: Wire
 
     @property

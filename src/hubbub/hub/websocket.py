@@ -1,6 +1,7 @@
 """Frames to a WebSocket connection: written at once, or kept while the client does not keep up."""
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ class WebSocketOutbox:
     __slots__ = (
         "_changes",
         "_connection",
+        "_direct",
         "_frames",
         "_limits",
         "_loop",
@@ -30,6 +32,7 @@ class WebSocketOutbox:
         "_on_fail",
         "_size",
         "_stall",
+        "descriptor",
         "wire",
         "write",
     )
@@ -50,6 +53,7 @@ class WebSocketOutbox:
         self._frames: deque[bytes] | None = None
         self._size = 0
         self._stall: asyncio.TimerHandle | None = None
+        self._direct = self.descriptor = -1
         self.write: Callable[[bytes], object] = connection.transport.write
 
     def begin(
@@ -63,8 +67,16 @@ class WebSocketOutbox:
         self._changes = changes
         self._on_fail = on_fail
         self._on_end = on_end
+        transport = self._connection.transport
+        self._direct = _descriptor_of(transport)
+        if self._direct >= 0:
+            # From now on there is nothing in the transport that frames could overtake, or it is
+            # paused. (With TLS, 0 would pause it for good.)
+            transport.set_write_buffer_limits(high=0)
         if self._connection.paused:
             self.writing_paused()
+        else:
+            self.descriptor = self._direct
         self._connection.watch(self)
 
     @property
@@ -91,6 +103,7 @@ class WebSocketOutbox:
     def writing_paused(self) -> None:
         """Keep frames from now on."""
         self.write = self._keep
+        self.descriptor = -1
         self._changes.count += 1
         if self._stall is None:
             self._watch_stall(None)
@@ -110,6 +123,7 @@ class WebSocketOutbox:
         if not self._connection.paused:
             self._frames = None
             self.write = transport.write
+            self.descriptor = self._direct
             self._changes.count += 1
 
     def closing(self) -> None:
@@ -169,12 +183,20 @@ class WebSocketOutbox:
 
     def _stop(self) -> None:
         self.write = _discard
+        self.descriptor = -1
         self._changes.count += 1
         self._frames = None
         self._size = 0
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
+
+
+def _descriptor_of(transport: asyncio.WriteTransport) -> int:
+    """Return the socket's descriptor if the peer reads what is written to it as it is, else -1."""
+    sock = transport.get_extra_info("socket")
+    direct = sock is not None and transport.get_extra_info("ssl_object") is None
+    return sock.fileno() if direct and os.name == "posix" else -1
 
 
 def _nothing(*args: object) -> None:

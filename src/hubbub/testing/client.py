@@ -250,6 +250,7 @@ class _Outbox:
     ) -> None:
         self.wire = message_wire(binary=False)
         self.write: Callable[[bytes], object] = take
+        self.descriptor = -1
         self.request = request
         self.remote_address = ("127.0.0.1", 0)
         self.waiting = 0
