@@ -8,8 +8,10 @@ from websockets.asyncio.client import connect
 
 from hubbub import Hub, Limits, serve
 from hubbub.protocol import json
-from hubbub.protocol.commands import Command, ConnectRequest, SubscribeRequest
-from tests.hub.raw import address, connected, value
+from hubbub.protocol.commands import Command, ConnectRequest, PublishRequest, SubscribeRequest
+from hubbub.protocol.replies import Reply
+from hubbub.protocol.results import PublishResult
+from tests.hub.raw import Dialect, address, command, connected, raw, value
 from tests.hub.stalled import StalledClient
 
 HOST = "127.0.0.1"
@@ -48,6 +50,23 @@ async def test_socket_that_is_full_gets_the_rest_of_its_frame_later() -> None:
             while len(seen) < number - first:
                 seen += [value(reply.push.pub.data)[0] for reply in await stalled.read()]  # type: ignore[union-attr]
             assert seen == list(range(first, number))
+
+
+async def test_what_was_published_is_acknowledged_before_the_connection_ends(
+    codec: Dialect,
+) -> None:
+    hub = Hub()
+    hub.channel("room", publish="anyone")
+    async with serve(hub, HOST, 0) as server, connected(server, codec) as client:
+        await client.subscribe("room")
+        publish = PublishRequest(channel="room", data=raw(1))
+        await client.send(command(8, publish), command(9, ConnectRequest()))
+
+        assert await client.closed() == (3501, "bad request")
+        acknowledgement, copy = client.received[-2:]
+        assert acknowledgement == Reply(id=8, publish=PublishResult())
+        assert copy.push is not None
+        assert copy.push.pub is not None
 
 
 async def test_tls_is_not_bypassed() -> None:

@@ -101,7 +101,7 @@ class Commands:
         match request:
             case PublishRequest():
                 await self._publish(session, request)
-                session.reply(Reply(id=command, publish=_PUBLISHED))
+                session.acknowledge(Reply(id=command, publish=_PUBLISHED))
             case SubscribeRequest():
                 await self._node.subscriber.subscribe(session, command, request)
             case UnsubscribeRequest():

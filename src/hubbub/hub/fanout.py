@@ -4,6 +4,8 @@ Whatever is published in between becomes one frame and one write per subscriber:
 hundred publications a second in a channel the cost of a delivery falls with the rate.
 """
 
+from __future__ import annotations
+
 import asyncio
 import heapq
 import itertools
@@ -11,8 +13,12 @@ import logging
 from collections.abc import Sequence
 from math import inf
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from hubbub.hub.group import Group
+
+if TYPE_CHECKING:
+    from hubbub.hub.session import Session
 
 __all__ = ["FLUSH_INTERVAL", "MAX_FLUSH_INTERVAL", "Fanout"]
 
@@ -23,7 +29,7 @@ MAX_FLUSH_INTERVAL = 0.01
 """The same where a flush takes longer: as long as the flush took, up to this."""
 
 MANY = 64
-"""Subscribers from which on it is worth measuring how long a flush takes."""
+"""Subscribers from which on a channel is large: how long its flushes take is measured."""
 
 
 logger = logging.getLogger("hubbub.hub")
@@ -32,11 +38,12 @@ logger = logging.getLogger("hubbub.hub")
 class Fanout:
     """Flushes groups that have something pending."""
 
-    __slots__ = ("_busy", "_later", "_number", "_quiet", "_soon")
+    __slots__ = ("_busy", "_holding", "_later", "_number", "_quiet", "_soon")
 
     def __init__(self) -> None:
         # Groups to flush in the loop's next turn, and those that must wait: with when it ends.
         self._quiet: list[Group] = []
+        self._holding: list[Session] = []
         self._soon: asyncio.Handle | None = None
         self._busy: list[tuple[float, int, Group]] = []
         self._later: asyncio.TimerHandle | None = None
@@ -55,13 +62,19 @@ class Fanout:
             if self._busy[0][2] is group:
                 self._set_later(loop)
 
+    def hold(self, session: Session) -> None:
+        """Have a session release what it holds together with what is flushed in the next turn."""
+        self._holding.append(session)
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_soon(self._flush_quiet)
+
     def flush(self) -> None:
         """Write everything that is pending, now."""
         for handle in (self._soon, self._later):
             if handle is not None:
                 handle.cancel()
         self._later = None
-        if self._quiet or self._busy:
+        if self._quiet or self._busy or self._holding:
             busy, self._busy = self._busy, []
             self._quiet += [group for _, _, group in busy]
             self._flush_quiet()
@@ -70,7 +83,14 @@ class Fanout:
     def _flush_quiet(self) -> None:
         self._soon = None
         groups, self._quiet = self._quiet, []
-        self._flush(groups)
+        sessions, self._holding = self._holding, []
+        for session in sessions:
+            session.outbox.cork()
+            session.release()
+        if groups:
+            self._flush(groups)
+        for session in sessions:
+            session.outbox.uncork()
 
     def _flush_busy(self) -> None:
         self._later = None
@@ -92,11 +112,11 @@ class Fanout:
 
     def _flush(self, groups: Sequence[Group]) -> None:
         loop = asyncio.get_running_loop()
-        began = monotonic()
+        now, began = loop.time(), monotonic()
         subscribers = sum(len(group.subscribers) for group in groups)
         # uvloop's transports write at the end of this turn, and what comes in is marked before
         # anything else happens in the next: until it is known what this took, they just wait.
-        rests_until = loop.time() + FLUSH_INTERVAL if subscribers < MANY else inf
+        rests_until = inf if subscribers >= MANY else now + FLUSH_INTERVAL
         for group in groups:
             try:
                 group.flush()
