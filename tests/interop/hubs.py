@@ -1,6 +1,8 @@
 """Hubs that serve real connections in the test's own event loop, and are steered by the test."""
 
 import asyncio
+import os
+import socket
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +27,11 @@ class Served:
         return f"ws://{HOST}:{self.port}/connection/websocket"
 
     def abort(self) -> None:
-        """Cut all connections, as a network does; nobody is told."""
+        """Cut all connections, as a network does; nobody is told, and nothing more arrives."""
         for connection in self.server.connections:
+            descriptor = connection.transport.get_extra_info("socket").fileno()
+            with socket.socket(fileno=os.dup(descriptor)) as sock:
+                sock.shutdown(socket.SHUT_RDWR)
             connection.transport.abort()
 
     async def stop(self) -> None:
