@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "brokers": set[str](),
     "clock": set[str](),
     "errors": set[str](),
+    "http": {"hub", "auth"},
     "hub": {"server", "protocol", "brokers", "auth"},
     "model": set[str](),
     "protocol": set[str](),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hubbub import Hub, serve
 from hubbub.brokers.base import Event
 from hubbub.hub.channel import Channel
-from hubbub.hub.group import Group
+from hubbub.hub.group import Group, Tally
 from hubbub.hub.outbox import Changes
 from hubbub.hub.recovery import follow
 from hubbub.hub.subscription import Subscription
@@ -77,7 +77,12 @@ def test_positioned_subscriber_gets_every_offset_once_or_is_told(
     """A stream, a delivery that lags behind and may lose, subscribers that come and go."""
     channel: Channel[Any] = Channel("room", Any, ChannelOptions(history=100, delta=delta))
     group = Group(
-        "room", channel, changes=Changes(), mark=lambda group: None, unreadable=lambda each: None
+        "room",
+        channel,
+        changes=Changes(),
+        tally=Tally(),
+        mark=lambda group: None,
+        unreadable=lambda each: None,
     )
     epoch, stream, sent = "a", list[Publication](), list[Publication]()
     delivered: Publication | None = None
@@ -170,7 +175,12 @@ def test_everything_of_one_flush_is_one_frame_for_all_of_a_kind() -> None:
     channel: Channel[Any] = Channel("room", Any, ChannelOptions())
     marked: list[Group] = []
     group = Group(
-        "room", channel, changes=Changes(), mark=marked.append, unreadable=lambda each: None
+        "room",
+        channel,
+        changes=Changes(),
+        tally=Tally(),
+        mark=marked.append,
+        unreadable=lambda each: None,
     )
     boxes = []
     for number in range(3):
@@ -194,7 +204,12 @@ def test_everything_of_one_flush_is_one_frame_for_all_of_a_kind() -> None:
 def test_pending_is_bounded() -> None:
     channel: Channel[Any] = Channel("room", Any, ChannelOptions())
     group = Group(
-        "room", channel, changes=Changes(), mark=lambda group: None, unreadable=lambda each: None
+        "room",
+        channel,
+        changes=Changes(),
+        tally=Tally(),
+        mark=lambda group: None,
+        unreadable=lambda each: None,
     )
     made, box = subscription(channel, 0, positioned=False)
     group.register(made)
@@ -209,7 +224,12 @@ def test_unreadable_payload_is_told_and_leaves_other_formats_alone() -> None:
     channel: Channel[Any] = Channel("blobs", bytes, ChannelOptions())
     told: list[Subscription] = []
     group = Group(
-        "room", channel, changes=Changes(), mark=lambda group: None, unreadable=told.extend
+        "room",
+        channel,
+        changes=Changes(),
+        tally=Tally(),
+        mark=lambda group: None,
+        unreadable=told.extend,
     )
     made, box = subscription(channel, 0, positioned=False)
     group.register(made)

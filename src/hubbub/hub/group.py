@@ -26,7 +26,20 @@ if TYPE_CHECKING:
     from hubbub.hub.outbox import Changes, Outbox
     from hubbub.hub.subscription import Subscription
 
-__all__ = ["Group"]
+__all__ = ["Group", "Tally"]
+
+
+class Tally:
+    """Counts what a node has delivered.
+
+    Attributes:
+        deliveries: Publications, joins and leaves, once for each subscriber they were sent to.
+    """
+
+    __slots__ = ("deliveries",)
+
+    def __init__(self) -> None:
+        self.deliveries = 0
 
 
 class Group:
@@ -34,6 +47,7 @@ class Group:
 
     Args:
         changes: Of all outboxes of the node.
+        tally: To count deliveries in.
         mark: Has `flush` called soon.
         unreadable: Takes subscribers whose wire format cannot carry a publication.
 
@@ -55,6 +69,7 @@ class Group:
         "_mark",
         "_pending",
         "_pending_size",
+        "_tally",
         "_unreadable",
         "_waiting",
         "channel",
@@ -72,6 +87,7 @@ class Group:
         declaration: Channel[Any],
         *,
         changes: Changes,
+        tally: Tally,
         mark: Callable[[Group], object],
         unreadable: Callable[[Iterable[Subscription]], object],
     ) -> None:
@@ -82,6 +98,7 @@ class Group:
         self.epoch = ""
         self.offset: int | None = None
         self._changes = changes
+        self._tally = tally
         self._mark = mark
         self._unreadable = unreadable
         self._lanes: dict[Variant, Lane] = {}
@@ -240,6 +257,7 @@ class Group:
                 )
                 for each in passing
             ]
+            self._tally.deliveries += len(messages)
             for frame in frames(wire, messages):
                 subscription.session.outbox.write(frame)
 
@@ -337,10 +355,12 @@ class Group:
                 return
         if lane.members:
             messages = _choose(sending.messages(codec, variant.delta, False), chosen)
+            self._tally.deliveries += len(messages) * len(lane.members)
             for frame in frames(variant.wire, messages, shared=len(lane.members) > 1):
                 lane.write(frame)
         if lane.fresh:
             messages = _choose(sending.messages(codec, True, True), chosen)
+            self._tally.deliveries += len(messages) * len(lane.fresh)
             for frame in frames(variant.wire, messages, shared=len(lane.fresh) > 1):
                 lane.write_fresh(frame)
             if sending.published:

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Callable, Collection
 from typing import Any
 
-__all__ = ["Hook", "MessageHook"]
+__all__ = ["Hook", "MessageHook", "check_background"]
 
 
 class Hook:
@@ -81,6 +81,18 @@ class MessageHook:
     def __call__(self, client: object, *message: Any) -> Any:
         """Call the function; to be awaited if `may_suspend`."""
         return _checked(self, self._function(client, *message))
+
+
+def check_background(function: Callable[..., Any]) -> None:
+    """Check that a function can be called without arguments, and awaited.
+
+    Raises:
+        TypeError: It cannot.
+    """
+    if any(_is_needed(parameter) for parameter in _parameters(function)):
+        raise TypeError(f"{_name(function)} must not need arguments")
+    if not _may_suspend(function):
+        raise TypeError(f"{_name(function)} must be an async function")
 
 
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -36,7 +36,7 @@ from hubbub.hub.control import (
     UnsubscribeClients,
     encode,
 )
-from hubbub.hub.hooks import Hook, MessageHook
+from hubbub.hub.hooks import Hook, MessageHook, check_background
 from hubbub.hub.listening import Listening
 from hubbub.hub.node import NO_TAGS, Node, Settings
 from hubbub.hub.outbox import Outbox
@@ -59,6 +59,7 @@ __all__ = ["Hub"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+B = TypeVar("B", bound=Callable[[], Coroutine[Any, Any, Any]])
 
 
 class Hub:
@@ -153,9 +154,13 @@ class Hub:
         if self._entered is not None:
             raise RuntimeError("the hub is running already")
         self._check_personal()
-        entered = self._node.run()
-        await entered.__aenter__()
-        self._entered = entered
+        # At once: functions in the background begin before this returns.
+        self._entered = entered = self._node.run()
+        try:
+            await entered.__aenter__()
+        except BaseException:
+            self._entered = None
+            raise
         return self
 
     async def __aexit__(
@@ -303,6 +308,23 @@ class Hub:
             return function
 
         return register
+
+    def background(self, function: B) -> B:
+        """Register an async function without parameters that runs while the hub runs.
+
+        It is called when the hub is entered, and cancelled when it is left, after its sessions have
+        ended. It may return before. If it fails, the hub ends: sessions with 3001, and leaving the
+        hub raises what it raised, in an `ExceptionGroup`.
+
+        Raises:
+            RuntimeError: The hub is running.
+            TypeError: It is not an async function, or needs arguments.
+        """
+        if self._entered is not None:
+            raise RuntimeError("the hub is running: register background functions before")
+        check_background(function)
+        self._settings.background.append(function)
+        return function
 
     # What a server does with channels.
 
@@ -625,6 +647,11 @@ class Hub:
             for channel, group in self._node.registry.groups.items()
             if group.subscribers
         }
+
+    @property
+    def deliveries(self) -> int:
+        """Publications, joins and leaves sent so far, counted for each subscriber."""
+        return self._node.tally.deliveries
 
     async def _send(
         self,

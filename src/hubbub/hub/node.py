@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Collection, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hubbub.brokers.base import Broker, Event
@@ -25,7 +25,7 @@ from hubbub.hub.channel import Channel
 from hubbub.hub.commands import Commands
 from hubbub.hub.connecting import Connector
 from hubbub.hub.fanout import Fanout
-from hubbub.hub.group import Group
+from hubbub.hub.group import Group, Tally
 from hubbub.hub.links import Links
 from hubbub.hub.outbox import Changes
 from hubbub.hub.registry import Registry
@@ -74,6 +74,7 @@ class Settings:
     Attributes:
         channels: In order of declaration; the first that matches counts.
         methods: For rpc, by name.
+        background: Functions that run while the hub runs.
     """
 
     def __init__(self) -> None:
@@ -82,6 +83,7 @@ class Settings:
         self.refresh: Hook | None = None
         self.disconnect: Hook | None = None
         self.message: tuple[MessageHook, Payloads[Any]] | None = None
+        self.background: list[Callable[[], Coroutine[Any, Any, Any]]] = []
         self.methods: dict[str, tuple[MessageHook, Payloads[Any], Payloads[Any]]] = {}
 
 
@@ -127,6 +129,7 @@ class Node:
         self.wheel = TimerWheel(clock, on_error=self._timer_failed)
         self.fanout = Fanout()
         self.changes = Changes()
+        self.tally = Tally()
         self.registry = Registry(self._make_group)
         self.authorizer = Authorizer(self)
         self.subscriber = Subscriber(self)
@@ -171,8 +174,12 @@ class Node:
             async with self.broker.running(self), asyncio.TaskGroup() as group:
                 self._group = group
                 self.links = Links(self.broker, self.registry.groups.__contains__)
-                links = group.create_task(self.links.run())
+                tasks = [group.create_task(self.links.run())]
                 self.running = True
+                tasks += [
+                    group.create_task(function(), name=f"hubbub {function.__qualname__}")
+                    for function in self.settings.background
+                ]
                 entered.set_result(None)
                 if not self.broker.local:
                     self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
@@ -182,7 +189,8 @@ class Node:
                 finally:
                     # Also when a task failed: nobody is left hanging on a hub that ends.
                     self.stop()
-                    links.cancel()
+                    for task in tasks:
+                        task.cancel()
                 await self._finish_tasks()
         except Exception as exc:
             if not entered.done():
@@ -285,6 +293,7 @@ class Node:
             channel,
             declaration,
             changes=self.changes,
+            tally=self.tally,
             mark=self.fanout.mark,
             unreadable=self._unreadable,
         )
