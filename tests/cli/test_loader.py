@@ -1,5 +1,6 @@
 """`module:attribute` found, or refused with a reason."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hubbub.cli.failure import Failure
-from hubbub.cli.loader import Target, load
+from hubbub.cli.loader import Target, load, load_http
 
 APP = """
 import functools
@@ -170,3 +171,29 @@ def test_missing_attribute_without_a_close_name_lists_handlers(write_module: Wri
     assert failure("shop:xyz") == (
         "module 'shop' has no attribute 'xyz': it has the async functions serve_clients"
     )
+
+
+def test_asgi_app_is_found(write_module: WriteModule) -> None:
+    write_module("app", APP)
+
+    assert load_http(Target("app", "asgi")).__name__ == "asgi"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "problem"),
+    [
+        ("answer", "app:answer is not callable but of type int: --http takes an ASGI app"),
+        (
+            "handler",
+            "app:handler has the parameters (websocket): an ASGI app takes scope, receive and send",
+        ),
+        ("asgj", "module 'app' has no attribute 'asgj': did you mean 'asgi'?"),
+    ],
+)
+def test_what_is_no_asgi_app_is_refused(
+    write_module: WriteModule, attribute: str, problem: str
+) -> None:
+    write_module("app", APP)
+
+    with pytest.raises(Failure, match=re.escape(problem)):
+        load_http(Target("app", attribute))

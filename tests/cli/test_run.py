@@ -6,6 +6,7 @@ import socket
 import ssl
 from pathlib import Path
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect, unix_connect
@@ -40,6 +41,12 @@ async def compute(websocket):
     while True:
         pass
 
+async def hello(scope, receive, send):
+    if scope["type"] != "http":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello from ASGI"})
+
 paths = {"/": echo, "/shout": shout}
 """
 
@@ -68,6 +75,15 @@ def test_run_serves_a_mapping_of_paths(directory: Path) -> None:
     ):
         websocket.send("hi")
         assert websocket.recv(TIMEOUT) == "HI"
+
+
+def test_run_serves_an_asgi_app_beside_the_handler(directory: Path) -> None:
+    arguments = ["run", "app:echo", "--http", "app:hello", "--port", "0"]
+    with hubbub(*arguments, cwd=directory) as command:
+        assert httpx.get(f"http://localhost:{command.port}/any").text == "hello from ASGI"
+        with connect(command.url) as websocket:
+            websocket.send("hi")
+            assert websocket.recv(TIMEOUT) == "hi"
 
 
 def test_run_takes_options_from_the_environment(directory: Path) -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
 
+from starlette.types import ASGIApp
+
 from hubbub import ServerConnection
 from hubbub.cli.failure import Failure
 
-__all__ = ["Application", "Handler", "Target", "load"]
+__all__ = ["Application", "Handler", "Target", "load", "load_http"]
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 Application = Handler | Mapping[str, Handler]
@@ -63,12 +65,34 @@ def load(target: Target) -> Application:
         Failure: There is no such module or attribute, the module fails while it is imported, or
             what is there cannot serve connections.
     """
-    _import_from(Path.cwd())
-    found = _attribute(_module(target.module), target)
+    found = _find(target)
     if isinstance(found, Mapping):
         return _checked_mapping(found, target)
     _check_handler(found, f"{target}")
     return found  # type: ignore[no-any-return]  # just checked, as far as it can be
+
+
+def load_http(target: Target) -> ASGIApp:
+    """Import the ASGI app that `target` names; the working directory comes first.
+
+    Raises:
+        Failure: There is no such module or attribute, the module fails while it is imported, or
+            what is there cannot be called with scope, receive and send.
+    """
+    found = _find(target)
+    kind = type(found).__name__
+    if not callable(found):
+        raise Failure(f"{target} is not callable but of type {kind}: --http takes an ASGI app")
+    parameters = _unfit(found, 3)
+    if parameters is not None:
+        problem = f"has the parameters {parameters}: an ASGI app takes scope, receive and send"
+        raise Failure(f"{target} {problem}")
+    return found  # type: ignore[no-any-return]  # just checked, as far as it can be
+
+
+def _find(target: Target) -> Any:
+    _import_from(Path.cwd())
+    return _attribute(_module(target.module), target)
 
 
 def _import_from(directory: Path) -> None:
@@ -165,11 +189,19 @@ def _check_handler(found: object, name: str) -> None:
         raise Failure(f"{name} is not callable but of type {type(found).__name__}: {wanted}")
     if inspect.isasyncgenfunction(found):
         raise Failure(f"{name} is an async generator: a handler must not yield")
+    parameters = _unfit(found, 1)
+    if parameters is not None:
+        raise Failure(f"{name} has the parameters {parameters}: {wanted}")
+
+
+def _unfit(function: Callable[..., Any], count: int) -> inspect.Signature | None:
+    """Return the parameters of a function that cannot be called with `count` arguments."""
     try:
-        signature = inspect.signature(found)
+        signature = inspect.signature(function)
     except ValueError:
-        return  # some callables written in C have none
+        return None  # some callables written in C have none
     try:
-        signature.bind(object())
+        signature.bind(*[None] * count)
     except TypeError:
-        raise Failure(f"{name} has the parameters {signature}: {wanted}") from None
+        return signature
+    return None

@@ -15,7 +15,7 @@ from hubbub.cli.listening import (
     UnixAddress,
     fixed_port,
 )
-from hubbub.cli.loader import Target, load
+from hubbub.cli.loader import Target, load, load_http
 from hubbub.cli.logs import LogFormat, LogLevel, configure_logs
 from hubbub.cli.options import (
     DEFAULT_HOST,
@@ -46,6 +46,13 @@ def run(
             help="A handler, or a mapping of paths to handlers: app:handler, shop.chat:routes.",
         ),
     ],
+    http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:ATTRIBUTE",
+            help="ASGI app for plain HTTP requests on the same port: app:http.",
+        ),
+    ] = None,
     host: HostOption = DEFAULT_HOST,
     port: PortOption = DEFAULT_PORT,
     uds: UdsOption = None,
@@ -61,6 +68,7 @@ def run(
         raise Failure("--ssl-keyfile needs --ssl-certfile", USAGE)
     service = _Service(
         Target.parse(target),
+        None if http is None else Target.parse(http),
         listen_address(context, host, port, uds, fd),
         ssl_certfile,
         ssl_keyfile,
@@ -79,6 +87,7 @@ class _Service:
     """What the options say, after they were found to agree."""
 
     target: Target
+    http: Target | None
     address: ListenAddress
     certfile: str | None
     keyfile: str | None
@@ -88,7 +97,8 @@ class _Service:
     def serve(self) -> None:
         tls = server_tls(self.certfile, self.keyfile)
         application = load(self.target)
-        serve_application(application, self.address, tls, self._announce)
+        http = None if self.http is None else load_http(self.http)
+        serve_application(application, self.address, tls, self._announce, http=http)
 
     def reload(self) -> None:
         address = self.address
@@ -101,6 +111,8 @@ class _Service:
 
     def _arguments(self, address: ListenAddress) -> list[str]:
         arguments = [f"{self.target}", "--no-reload", *_address_arguments(address)]
+        if self.http is not None:
+            arguments.append(f"--http={self.http}")
         if self.certfile is not None:
             arguments.append(f"--ssl-certfile={self.certfile}")
         if self.keyfile is not None:

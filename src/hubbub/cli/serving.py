@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
+from starlette.types import ASGIApp
+
 from hubbub import Server, serve, unix_serve
 from hubbub.cli.failure import Failure
 from hubbub.cli.listening import ListenAddress, Listener, TcpAddress, bind_failure, listen
@@ -37,6 +39,8 @@ def serve_application(
     address: ListenAddress,
     tls: ssl.SSLContext | None,
     announce: Callable[[Listener], None],
+    *,
+    http: ASGIApp | None = None,
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
 ) -> None:
     """Serve until SIGINT or SIGTERM; clients are then closed with 1001 (going away).
@@ -48,6 +52,7 @@ def serve_application(
         address: Where to listen.
         tls: Certificate and key; `None`: no TLS.
         announce: Called when connections are accepted.
+        http: ASGI app for requests that are no upgrade; `None`: a page to try the server with.
         shutdown_timeout: Longest time in seconds that handlers get to end; then they are cancelled.
 
     Raises:
@@ -56,7 +61,7 @@ def serve_application(
     for attempt in range(_ATTEMPTS):
         with listen(address) as listener:
             try:
-                run_async(_serve(application, listener, tls, announce, shutdown_timeout))
+                run_async(_serve(application, listener, tls, announce, http, shutdown_timeout))
             except OSError as exc:
                 if not isinstance(address, TcpAddress) or exc.errno not in _BIND_ERRORS:
                     raise  # a hub that cannot reach its broker, a bug: not for us to explain
@@ -120,13 +125,14 @@ async def _serve(
     listener: Listener,
     tls: ssl.SSLContext | None,
     announce: Callable[[Listener], None],
+    http: ASGIApp | None,
     shutdown_timeout: float,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     on_stop_signals(thread_safe(stop.set), listener.release)
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(_server(application, listener, tls))
+        server = await stack.enter_async_context(_server(application, listener, tls, http))
         stack.enter_context(watch_supervisor(stop.set))
         announce(listener)
         await stop.wait()
@@ -143,7 +149,9 @@ def _cancel_handlers(server: Server, shutdown_timeout: float) -> None:
         task.cancel()
 
 
-def _server(application: Application, listener: Listener, tls: ssl.SSLContext | None) -> Server:
+def _server(
+    application: Application, listener: Listener, tls: ssl.SSLContext | None, http: ASGIApp | None
+) -> Server:
     if listener.unix:
-        return unix_serve(application, ssl=tls, **listener.keywords)
-    return serve(application, ssl=tls, **listener.keywords)
+        return unix_serve(application, ssl=tls, http=http, **listener.keywords)
+    return serve(application, ssl=tls, http=http, **listener.keywords)
