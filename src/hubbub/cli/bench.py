@@ -6,7 +6,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from hubbub.cli.address import ServerAddress
@@ -14,8 +13,8 @@ from hubbub.cli.bench_fanout import fanout
 from hubbub.cli.dialing import tls_context
 from hubbub.cli.limits import number_from, whole_number_from
 from hubbub.cli.load import EchoLoad, EchoResult
-from hubbub.cli.loops import run_async
 from hubbub.cli.options import InsecureOption, UrlArgument
+from hubbub.cli.progress import run_with_progress
 
 __all__ = ["app"]
 
@@ -75,7 +74,7 @@ def echo(
     """Load an echo server: each connection sends a message, waits for its echo, sends again."""
     address = ServerAddress.parse(url)
     load = EchoLoad(address, tls_context(address, insecure=insecure), connections, size, seconds)
-    result = _run(load)
+    result = run_with_progress(load.run, load.seconds, "messages")
     if as_json:
         print(json.dumps(_report(load, result)))
     else:
@@ -85,29 +84,6 @@ def echo(
             soft_wrap=True,
         )
         console.print(_table(result))
-
-
-def _run(load: EchoLoad) -> EchoResult:
-    console = Console(stderr=True)
-    columns = (
-        BarColumn(),
-        TextColumn("{task.fields[messages]:,} messages"),
-        TimeRemainingColumn(),
-    )
-    # No refresh thread: drawing must not compete with what is measured more than it has to.
-    with Progress(
-        *columns,
-        console=console,
-        transient=True,
-        auto_refresh=False,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("echo", total=load.seconds, messages=0)
-
-        def show(elapsed: float, messages: int) -> None:
-            progress.update(task, completed=elapsed, messages=messages, refresh=True)
-
-        return run_async(load.run(show))
 
 
 def _report(load: EchoLoad, result: EchoResult) -> dict[str, Any]:

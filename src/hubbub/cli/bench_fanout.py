@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from hubbub.cli.address import ServerAddress
@@ -17,8 +16,8 @@ from hubbub.cli.failure import FAILED, USAGE, Failure
 from hubbub.cli.fanout_client import MIN_SIZE, ClientCodec
 from hubbub.cli.fanout_load import FanoutLoad, FanoutResult
 from hubbub.cli.limits import number_from, whole_number_from
-from hubbub.cli.loops import run_async
 from hubbub.cli.options import InsecureOption, UrlArgument
+from hubbub.cli.progress import run_with_progress
 from hubbub.protocol import json as json_codec
 
 __all__ = ["fanout"]
@@ -123,7 +122,7 @@ def fanout(
         seconds,
         token,
     )
-    result = _run(load)
+    result = run_with_progress(load.run, load.seconds, "deliveries")
     if as_json:
         print(json.dumps(_report(load, result)))
     else:
@@ -144,29 +143,6 @@ def _codec(wire_format: WireFormat) -> ClientCodec:
     except ImportError as exc:
         raise Failure(f"--format protobuf: {exc}", USAGE) from exc
     return protobuf
-
-
-def _run(load: FanoutLoad) -> FanoutResult:
-    console = Console(stderr=True)
-    columns = (
-        BarColumn(),
-        TextColumn("{task.fields[deliveries]:,} deliveries"),
-        TimeRemainingColumn(),
-    )
-    # No refresh thread: drawing must not compete with what is measured more than it has to.
-    with Progress(
-        *columns,
-        console=console,
-        transient=True,
-        auto_refresh=False,
-        disable=not console.is_terminal,
-    ) as progress:
-        task = progress.add_task("fanout", total=load.seconds, deliveries=0)
-
-        def show(elapsed: float, deliveries: int) -> None:
-            progress.update(task, completed=elapsed, deliveries=deliveries, refresh=True)
-
-        return run_async(load.run(show))
 
 
 def _report(load: FanoutLoad, result: FanoutResult) -> dict[str, Any]:
