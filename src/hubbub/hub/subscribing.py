@@ -121,11 +121,7 @@ class Subscriber:
         """
         if not session.connected or channel in session.subscriptions:
             return
-        limits = self._node.limits
-        if len(session.subscriptions) >= limits.channels:
-            raise CommandError(
-                ErrorCode.LIMIT_EXCEEDED, f"limit exceeded: channels={limits.channels}"
-            )
+        self._check_count(session)
         request = SubscribeRequest(channel=channel)
         if since is not None:
             request = SubscribeRequest(
@@ -174,11 +170,13 @@ class Subscriber:
         check_name(channel, limits.channel_length, unicode=True)
         if channel in session.subscriptions:
             raise CommandError(ErrorCode.ALREADY_SUBSCRIBED)
-        if len(session.subscriptions) >= limits.channels:
-            raise CommandError(
-                ErrorCode.LIMIT_EXCEEDED, f"limit exceeded: channels={limits.channels}"
-            )
+        self._check_count(session)
         return self._begin(session, channel, server_side=False)
+
+    def _check_count(self, session: Session) -> None:
+        limit = self._node.limits.channels
+        if len(session.subscriptions) >= limit:
+            raise CommandError(ErrorCode.LIMIT_EXCEEDED, f"limit exceeded: channels={limit}")
 
     def _begin(self, session: Session, channel: str, *, server_side: bool) -> Subscription:
         declaration, parameters = self._node.find(channel)
