@@ -176,7 +176,7 @@ def test_missing_attribute_without_a_close_name_lists_handlers(write_module: Wri
 def test_asgi_app_is_found(write_module: WriteModule) -> None:
     write_module("app", APP)
 
-    assert load_http(Target("app", "asgi")).__name__ == "asgi"  # type: ignore[attr-defined]
+    assert load_http(Target("app", "asgi")).__name__ == "asgi"
 
 
 @pytest.mark.parametrize(

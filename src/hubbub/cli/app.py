@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hubbub import __version__
-from hubbub.cli import bench, connect, hello, run, token
+from hubbub.cli import bench, connect, demo, hello, run, tap, token
 from hubbub.cli.escape import escape
 from hubbub.cli.failure import FAILED, Failure
 from hubbub.errors import HubbubError
@@ -25,6 +25,7 @@ _app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug deserves Python's own traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_app.command("demo")(demo.demo)
 _app.command("hello")(hello.hello)
 _app.command("run")(run.run)
 _app.command(
@@ -33,6 +34,7 @@ _app.command(
     context_settings={"default_map": {"reload": True}},
 )(run.run)
 _app.command("connect")(connect.connect)
+_app.command("tap")(tap.tap)
 _app.add_typer(bench.app, name="bench")
 _app.add_typer(token.app, name="token")
 

@@ -1,7 +1,6 @@
 """`hubbub connect URL`: talk to a WebSocket server from the terminal, or from a pipe."""
 
 import asyncio
-import re
 import sys
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from hubbub.cli.address import ServerAddress
 from hubbub.cli.conversation import Conversation, WatchedConnection
 from hubbub.cli.dialing import OPEN_TIMEOUT, dialing, tls_context
 from hubbub.cli.failure import USAGE, Failure
+from hubbub.cli.headers import TOKEN, HeaderOption, is_header_value, parse_header
 from hubbub.cli.limits import number_from
 from hubbub.cli.loops import thread_safe
 from hubbub.cli.options import InsecureOption, UrlArgument
@@ -31,18 +31,13 @@ MAX_WAIT = 3600
 # Longest time that the server gets to answer our close frame, in seconds.
 _CLOSE_TIMEOUT = 2.0
 
-_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
-
-# Headers of the handshake itself; a second one would break it (RFC 6455 §4.1).
-_OWN_HEADERS = frozenset({"host", "connection", "upgrade", "origin"})
+# Headers that have an option of their own.
+_HEADER_OPTIONS = {"origin": "--origin", "sec-websocket-protocol": "--subprotocol"}
 
 
 def connect(
     url: UrlArgument,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(help="Header of the handshake, 'Name: value'. Repeatable."),
-    ] = None,
+    header: HeaderOption = None,
     origin: Annotated[str | None, typer.Option(help="Value of the Origin header.")] = None,
     subprotocol: Annotated[
         list[str] | None, typer.Option(help="Subprotocol to offer. Repeatable, best first.")
@@ -64,11 +59,11 @@ def connect(
     From a pipe, every line is sent; messages go to standard output, notices to standard error.
     """
     address = ServerAddress.parse(url)
-    headers = [_parse_header(text) for text in header or []]
+    headers = [parse_header(text, _HEADER_OPTIONS) for text in header or []]
     for name in subprotocol or []:
-        if not _TOKEN.fullmatch(name):
+        if not TOKEN.fullmatch(name):
             raise Failure(f"--subprotocol: '{name}' is not a name of letters, digits, - . _", USAGE)
-    if origin is not None and not _is_header_value(origin):
+    if origin is not None and not is_header_value(origin):
         raise Failure(f"--origin: '{origin}' is not the value of a header", USAGE)
     opening = open_connection(
         address.url,
@@ -85,21 +80,6 @@ def connect(
     )
     # asyncio's own loop: prompt_toolkit is made for it, and nothing here is hot.
     return asyncio.run(_connect(opening, address, wait))
-
-
-def _parse_header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not _TOKEN.fullmatch(name) or not _is_header_value(value):
-        raise Failure(f"--header: '{text}' is not of the form 'Name: value'", USAGE)
-    if name.lower() in _OWN_HEADERS or name.lower().startswith("sec-websocket-"):
-        option = {"origin": "use --origin", "sec-websocket-protocol": "use --subprotocol"}
-        hint = option.get(name.lower(), "the handshake sets it")
-        raise Failure(f"--header: '{name}' cannot be given: {hint}", USAGE)
-    return name, value.strip()
-
-
-def _is_header_value(value: str) -> bool:
-    return value.isascii() and all(character.isprintable() for character in value.strip())
 
 
 async def _connect(opening: open_connection, address: ServerAddress, wait: float) -> int:

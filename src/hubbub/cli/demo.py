@@ -1,0 +1,76 @@
+"""`hubbub demo`: Hello World, and the example applications chat and live, on one page and port."""
+
+import importlib.util
+import sys
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from hubbub.cli.banner import print_banner
+from hubbub.cli.failure import Failure
+from hubbub.cli.hello import say_hello
+from hubbub.cli.listening import TcpAddress
+from hubbub.cli.loader import Application
+from hubbub.cli.logs import LogFormat, LogLevel, configure_logs
+from hubbub.cli.options import DEFAULT_HOST, DEFAULT_PORT, HostOption, PortOption
+from hubbub.cli.serving import serve_application
+from hubbub.http import pages
+
+__all__ = ["demo"]
+
+_EXAMPLES: Final = ("chat", "live")
+
+
+def demo(host: HostOption = DEFAULT_HOST, port: PortOption = DEFAULT_PORT) -> None:
+    """Serve a page with Hello World, a chat and live data."""
+    configure_logs(LogLevel.WARNING, LogFormat.TEXT)
+    application, http = _compose()
+    serve_application(
+        application,
+        TcpAddress(host, port),
+        None,
+        lambda listener: print_banner(
+            listener, "open the page in two windows, and chat", secure=False
+        ),
+        http=http,
+    )
+
+
+def _compose() -> tuple[Application, Starlette]:
+    """Put the examples side by side: each has its pages and its hub below its name."""
+    examples = {name: _load_example(name) for name in _EXAMPLES}
+    application = {"/": say_hello} | {
+        f"/{name}{path}": handler
+        for name, example in examples.items()
+        for path, handler in example.routes.items()
+    }
+    page = pages(Path(str(resources.files("hubbub").joinpath("web", "demo"))))
+    mounted = [Mount(f"/{name}", example.http) for name, example in examples.items()]
+    return application, Starlette(routes=[*mounted, Mount("/", page)])
+
+
+def _load_example(name: str) -> ModuleType:
+    """Import an example application by its file."""
+    module = f"hubbub_demo_{name}"
+    spec = importlib.util.spec_from_file_location(module, _find_example(name))
+    assert spec is not None, "a .py file"
+    assert spec.loader is not None, "a .py file"
+    example = sys.modules[module] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(example)
+    except ModuleNotFoundError as exc:
+        if exc.name != "psutil":
+            raise
+        raise Failure("hubbub demo needs psutil: pip install 'hubbub[demo]'") from exc
+    return example
+
+
+def _find_example(name: str) -> Path:
+    """Find it in the package, where a wheel has it, or in the repository."""
+    packaged = Path(str(resources.files("hubbub").joinpath("examples")))
+    folder = packaged if packaged.is_dir() else Path(__file__).parents[3] / "examples"
+    return folder / name / f"{name}.py"
