@@ -7,13 +7,13 @@ HOST ?= localhost
 PORT ?= 8005
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench autobahn docs clean
+.PHONY: help run test check bench autobahn docs screenshots clean
 
 help:  ## Say what there is to make.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run  ## Start the Hello World server on http://localhost:8005 (HOST=, PORT=).
-	@exec $(BIN)/hubbub hello --host $(HOST) --port $(PORT)
+run: $(VENV)/.run  ## Start the demo on http://localhost:8005 (HOST=, PORT=).
+	@exec $(BIN)/hubbub demo --host $(HOST) --port $(PORT)
 
 test: $(VENV)/.dev  ## Run all tests.
 	$(BIN)/pytest $(ARGS)
@@ -32,6 +32,11 @@ autobahn: $(VENV)/.dev  ## Run all 517 Autobahn cases against hubbub and websock
 docs: $(VENV)/.docs  ## Build the documentation into site/.
 	$(BIN)/mkdocs build --strict
 
+screenshots: $(VENV)/.dev  ## Take the pictures of the documentation anew, by tests.
+	HUBBUB_REQUIRE_ALL=1 $(BIN)/pytest tests/interop/test_tutorial.py tests/interop/test_demo.py::test_two_windows_chat_and_see_live_data
+	cp artefacts/screenshots/demo.png docs/images/demo.png
+	for picture in artefacts/screenshots/tutorial-*.png; do cp "$$picture" "docs/tutorial/images/$${picture##*/tutorial-}"; done
+
 clean:  ## Remove what the other targets made.
 	rm -rf $(VENV) site build dist artefacts
 
@@ -43,7 +48,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
 	@echo "Setting up $(VENV) (once) ..."
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.dev $(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: pyproject.toml | $(VENV)/.run

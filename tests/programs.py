@@ -48,6 +48,7 @@ class Program:
     def __init__(self, *args: str | Path, environment: Mapping[str, str] | None = None) -> None:
         """Set the arguments of the interpreter, and variables on top of the test's own."""
         self.environment = os.environ | (environment or {})
+        self.unread = b""
         self.command = [sys.executable, "-W", "always::ResourceWarning", *map(str, args)]
 
     def __enter__(self) -> Self:
@@ -78,11 +79,15 @@ class Program:
     def read_line(self) -> str:
         """Wait for the next line on stdout, flushed as a whole by the program."""
         assert self.process.stdout is not None
-        ready, _, _ = select.select([self.process.stdout], [], [], START_TIMEOUT)
-        line = self.process.stdout.readline() if ready else ""
-        if not line:
-            raise AssertionError(f"{self.command} wrote no line; stderr: {self.read_stderr()}")
-        return line.rstrip("\n")
+        # Not by the stream: a line that waits in its buffer is none that `select` knows of.
+        while b"\n" not in self.unread:
+            ready, _, _ = select.select([self.process.stdout], [], [], START_TIMEOUT)
+            data = os.read(self.process.stdout.fileno(), 65_536) if ready else b""
+            if not data:
+                raise AssertionError(f"{self.command} wrote no line; stderr: {self.read_stderr()}")
+            self.unread += data
+        line, _, self.unread = self.unread.partition(b"\n")
+        return line.decode()
 
     def connect(self, port: int) -> socket.socket:
         """Wait until the program listens on a port of localhost, and return a connection to it."""

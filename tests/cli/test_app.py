@@ -17,7 +17,7 @@ def test_no_command_shows_help(invoke: Invoke) -> None:
     outcome = invoke()
 
     assert outcome.code == 0
-    for command in ("hello", "run", "dev", "connect", "bench"):
+    for command in ("demo", "hello", "run", "dev", "connect", "tap", "bench", "token"):
         assert f" {command} " in outcome.stdout
 
 
