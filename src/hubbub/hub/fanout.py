@@ -114,7 +114,7 @@ class Fanout:
         loop = asyncio.get_running_loop()
         now, began = loop.time(), monotonic()
         subscribers = sum(len(group.subscribers) for group in groups)
-        # uvloop's transports write at the end of this turn, and what comes in is marked before
+        # Some transports write at the end of this turn (TLS), and what comes in is marked before
         # anything else happens in the next: until it is known what this took, they just wait.
         rests_until = inf if subscribers >= MANY else now + FLUSH_INTERVAL
         for group in groups:
