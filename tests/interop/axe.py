@@ -1,15 +1,18 @@
 """Whether people can use a page who cannot see it, or not well, as far as axe-core can tell."""
 
+import asyncio
 import functools
 from pathlib import Path
 
 from playwright.async_api import Page
 
+from tests.timing import MS
 from tests.tools import find_node
 
 __all__ = ["serious_faults"]
 
 FOLDER = Path(__file__).parent
+TIMEOUT = 30_000 * MS
 
 RUN = """async () => {
     const { violations } = await axe.run(document, { resultTypes: ["violations"] });
@@ -23,10 +26,14 @@ async def serious_faults(page: Page) -> list[str]:
     """Return what keeps people from using a page as it is shown now, one line for each element.
 
     Violations of impact serious or critical, of all rules of axe-core. Its script gets past the
-    page's Content-Security-Policy.
+    page's Content-Security-Policy. It has timers: the page's clock must run.
+
+    Raises:
+        TimeoutError: It has not come to an end.
     """
-    await page.evaluate(axe_source())
-    faults: list[str] = await page.evaluate(RUN)
+    async with asyncio.timeout(TIMEOUT):
+        await page.evaluate(axe_source())
+        faults: list[str] = await page.evaluate(RUN)
     return faults
 
 
