@@ -1,5 +1,6 @@
 """Frames that go straight to the sockets of those who keep up: none is torn, lost or in clear."""
 
+import asyncio
 import random
 import ssl
 
@@ -7,12 +8,14 @@ import trustme
 from websockets.asyncio.client import connect
 
 from hubbub import Hub, Limits, serve
+from hubbub.hub.fanout import FLUSH_INTERVAL
 from hubbub.protocol import json
 from hubbub.protocol.commands import Command, ConnectRequest, PublishRequest, SubscribeRequest
 from hubbub.protocol.replies import Reply
 from hubbub.protocol.results import PublishResult
 from tests.hub.raw import Dialect, address, command, connected, raw, value
 from tests.hub.stalled import StalledClient
+from tests.server.wire import until
 
 HOST = "127.0.0.1"
 
@@ -50,6 +53,35 @@ async def test_socket_that_is_full_gets_the_rest_of_its_frame_later() -> None:
             while len(seen) < number - first:
                 seen += [value(reply.push.pub.data)[0] for reply in await stalled.read()]  # type: ignore[union-attr]
             assert seen == list(range(first, number))
+
+
+async def test_acknowledgement_is_not_written_into_a_frame_that_is_not_whole() -> None:
+    """The publisher is a subscriber too, and its socket is full at any byte of its own copy."""
+    hub = Hub(limits=Limits(backlog=1 << 26))
+    hub.channel("room", publish="anyone")
+    any_size = random.Random(7)
+    async with serve(hub, HOST, 0) as server, StalledClient(server) as stalled:
+        await stalled.send(ConnectRequest(), SubscribeRequest(channel="room"))
+        replies = await stalled.read()
+        while len(replies) < 2:
+            replies += await stalled.read()
+        (session,) = hub._node.registry.sessions.values()
+        published = 0
+        for _ in range(3):
+            sent = 0
+            while not session.outbox.waiting:
+                data = raw("x" * any_size.randrange(60_000))
+                await stalled.send(PublishRequest(channel="room", data=data))
+                published += 1
+                await until(lambda count=published: hub.deliveries == count)  # type: ignore[misc]
+                await asyncio.sleep(2 * FLUSH_INTERVAL)  # a quiet channel
+                sent += 1
+            copies = acknowledged = 0
+            while copies < sent or acknowledged < sent:
+                for reply in await stalled.read():  # which wants each frame whole
+                    copies += reply.push is not None
+                    acknowledged += reply.publish is not None
+            assert (copies, acknowledged) == (sent, sent)
 
 
 async def test_what_was_published_is_acknowledged_before_the_connection_ends(

@@ -23,6 +23,7 @@ from hubbub.cli.address import ServerAddress
 from hubbub.cli.dialing import dialing
 from hubbub.cli.events import Event, Kind
 from hubbub.cli.failure import Failure
+from hubbub.cli.traffic import plural
 from hubbub.errors import ProtocolViolation
 from hubbub.protocol import json as json_codec
 from hubbub.protocol.commands import (
@@ -415,8 +416,7 @@ class Follower:
         if dialogue.returning or not self._channels:
             return
         if self.is_following:
-            count = dialogue.caught_up
-            self._notice(f"back: {count:,} publication{'' if count == 1 else 's'} caught up")
+            self._notice(f"back: {plural(dialogue.caught_up, 'publication')} caught up")
         else:
             self.is_following = True
             self._notice(f"following {_list(self._channels)} at {self._address}")

@@ -186,12 +186,6 @@ class ASGIOutbox:
             self.closed.set()
             self.may_read.set()
 
-    def cork(self) -> None:
-        """Do nothing: frames are collected as it is."""
-
-    def uncork(self) -> None:
-        """Do nothing."""
-
     def close(self, code: int, reason: str, *, flush: bool) -> None:
         """Close behind what waits, if `flush`."""
         if not flush:

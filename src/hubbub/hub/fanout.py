@@ -63,7 +63,7 @@ class Fanout:
                 self._set_later(loop)
 
     def hold(self, session: Session) -> None:
-        """Have a session release what it holds together with what is flushed in the next turn."""
+        """Have a session release what it holds in the loop's next turn, before all flushes."""
         self._holding.append(session)
         if self._soon is None:
             self._soon = asyncio.get_running_loop().call_soon(self._flush_quiet)
@@ -85,12 +85,9 @@ class Fanout:
         groups, self._quiet = self._quiet, []
         sessions, self._holding = self._holding, []
         for session in sessions:
-            session.outbox.cork()
             session.release()
         if groups:
             self._flush(groups)
-        for session in sessions:
-            session.outbox.uncork()
 
     def _flush_busy(self) -> None:
         self._later = None
@@ -112,11 +109,11 @@ class Fanout:
 
     def _flush(self, groups: Sequence[Group]) -> None:
         loop = asyncio.get_running_loop()
-        now, began = loop.time(), monotonic()
+        began = monotonic()
         subscribers = sum(len(group.subscribers) for group in groups)
         # Some transports write at the end of this turn (TLS), and what comes in is marked before
         # anything else happens in the next: until it is known what this took, they just wait.
-        rests_until = inf if subscribers >= MANY else now + FLUSH_INTERVAL
+        rests_until = loop.time() + FLUSH_INTERVAL if subscribers < MANY else inf
         for group in groups:
             try:
                 group.flush()

@@ -71,12 +71,6 @@ class Outbox(Protocol):
             on_end: Called once when nothing more can be sent.
         """
 
-    def cork(self) -> None:
-        """Keep what is given to `write` until `uncork`, which writes it at once."""
-
-    def uncork(self) -> None:
-        """Write what was kept since `cork`."""
-
     def close(self, code: int, reason: str, *, flush: bool) -> None:
         """Close the connection, behind what waits if `flush`; nothing is sent afterwards.
 

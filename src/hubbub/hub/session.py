@@ -131,7 +131,7 @@ class Session:
         self._overdue: WheelTimer | None = None
         self._awaits_pong: bool | None = False if pings else None
         self._excess = 0
-        self._held = b""  # acknowledgements that go out with what they caused
+        self._held = b""  # acknowledgements for the next turn
         limits = node.limits
         self._bucket = (
             None
@@ -303,9 +303,10 @@ class Session:
         self.outbox.write(self._take_held() + wire.frame(wire.codec.encode_reply(reply)))
 
     def acknowledge(self, reply: Reply) -> None:
-        """Answer a publication at the end of this turn, in one write with what it causes.
+        """Answer a publication in the loop's next turn, after what all clients have sent in this.
 
-        A write that wakes a client takes as long as all else about a small publication.
+        A write that wakes a client takes as long as all else about a small publication; a client
+        that answers at once would make each turn one for it alone.
         """
         if not self._held:
             self.node.fanout.hold(self)

@@ -24,7 +24,6 @@ class WebSocketOutbox:
     __slots__ = (
         "_changes",
         "_connection",
-        "_corked",
         "_direct",
         "_frames",
         "_limits",
@@ -54,7 +53,6 @@ class WebSocketOutbox:
         self._frames: deque[bytes] | None = None
         self._size = 0
         self._stall: asyncio.TimerHandle | None = None
-        self._corked: list[bytes] | None = None
         self._direct = self.descriptor = -1
         self.write: Callable[[bytes], object] = connection.transport.write
 
@@ -128,19 +126,6 @@ class WebSocketOutbox:
             self.descriptor = self._direct
             self._changes.count += 1
 
-    def cork(self) -> None:
-        """Keep frames until `uncork`, in the same turn; not those that are kept anyway."""
-        if self.write == self._connection.transport.write:
-            self._corked = []
-            self.write = self._corked.append
-
-    def uncork(self) -> None:
-        """Write what was kept in one go."""
-        corked, self._corked = self._corked, None
-        if corked is not None:
-            self.write = self._connection.transport.write
-            self.write(b"".join(corked))
-
     def closing(self) -> None:
         """Take note that nothing more can be sent."""
         self._stop()
@@ -152,7 +137,7 @@ class WebSocketOutbox:
 
         A client that does not take it is dropped after the connection's `close_timeout`.
         """
-        frames = (self._corked or self._frames) if flush else None
+        frames = self._frames if flush else None
         self._stop()
         if frames:
             self._connection.transport.write(b"".join(frames))
@@ -200,7 +185,7 @@ class WebSocketOutbox:
         self.write = _discard
         self.descriptor = -1
         self._changes.count += 1
-        self._frames = self._corked = None
+        self._frames = None
         self._size = 0
         if self._stall is not None:
             self._stall.cancel()

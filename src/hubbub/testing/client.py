@@ -268,12 +268,6 @@ class _Outbox:
         self._changes = changes
         self._on_end = on_end
 
-    def cork(self) -> None:
-        """Do nothing: there is no socket to spare a write."""
-
-    def uncork(self) -> None:
-        """Do nothing."""
-
     def close(self, code: int, reason: str, *, flush: bool) -> None:
         self.write = _discard
         self._changes.count += 1
