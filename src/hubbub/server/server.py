@@ -31,6 +31,7 @@ from hubbub.server.routing import (
     Service,
     admit_to,
 )
+from hubbub.server.wakeup import wake_for_signals
 from hubbub.server.welcome import welcome
 
 __all__ = ["Server", "serve", "unix_serve"]
@@ -91,6 +92,7 @@ class Server(parent.Server):
             # glibc maps and unmaps the 256 KiB that each read of asyncio's loop asks for, until a
             # block as large has once been freed: twice the CPU time for echo on a new server.
             bytes(1 << 20)
+            wake_for_signals()
             loop = asyncio.get_running_loop()
             entered = loop.create_future()
             self._root = loop.create_task(self._live(entered))
