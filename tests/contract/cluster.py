@@ -51,6 +51,8 @@ class ClusterBroker:
     """A node."""
 
     local = False
+    alone = False
+    outage = None
 
     def __init__(self, store: ClusterStore) -> None:
         self.store = store

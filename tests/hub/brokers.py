@@ -56,6 +56,8 @@ class RemoteBroker:
     """
 
     local = False
+    alone = False
+    outage = None
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.memory = LossyBroker(clock=clock)

@@ -219,6 +219,8 @@ class SuspendingBroker:
     """
 
     local = False
+    alone = False
+    outage = None
 
     def __init__(self, store: SuspendingStore) -> None:
         self.store = store

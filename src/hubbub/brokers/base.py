@@ -50,12 +50,20 @@ class Broker(Protocol):
     Cancelled: reading has done nothing; anything else may have happened, or may not.
 
     Attributes:
-        local: Everything lives in this process: no method ever suspends, no other node exists,
-            and entries end with the connections that made them. The hub then runs commands
-            without a task, refreshes no presence and checks no positions.
+        local: Everything lives in this process and no method ever suspends: the hub runs commands
+            without a task. Whoever is local is alone.
+        alone: No other node exists: a second one on the same store is refused on entering
+            `running`, or has a store of its own. Presence ends with the connections that made it,
+            and nothing is lost on the way: the hub prolongs no presence and checks no positions.
+        outage: Why nothing can be published or read at the moment, in words for an operator;
+            `None`: the broker works, as far as it can tell.
     """
 
     local: bool
+    alone: bool
+
+    @property
+    def outage(self) -> str | None: ...  # noqa: D102 - above
 
     def running(self, receiver: Receiver) -> AbstractAsyncContextManager[None]:
         """Connect on entering, disconnect on leaving; `receiver` is called in between only.

@@ -57,6 +57,8 @@ class MemoryBroker:
     """
 
     local = True
+    alone = True
+    outage = None
 
     def __init__(self, *, clock: Clock | None = None, random: Random | None = None) -> None:
         self._clock: Clock = clock or SystemClock()

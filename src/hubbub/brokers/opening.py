@@ -1,5 +1,6 @@
 """Brokers by URL: what an operator writes, and which broker it means."""
 
+import os
 from collections.abc import Callable, Mapping
 
 from hubbub.brokers.base import Broker
@@ -7,7 +8,12 @@ from hubbub.brokers.memory import MemoryBroker
 from hubbub.clock import Clock
 from hubbub.errors import ConfigError
 
-__all__ = ["SCHEMES", "open_broker"]
+__all__ = ["BROKER_VARIABLE", "SCHEMES", "open_broker"]
+
+BROKER_VARIABLE = "HUBBUB_BROKER"
+"""Environment variable with the URL of hubs that are made without one."""
+
+DEFAULT_BROKER = "memory:"
 
 
 def _memory(url: str, clock: Clock) -> Broker:
@@ -20,12 +26,18 @@ SCHEMES: Mapping[str, Callable[[str, Clock], Broker]] = {"memory": _memory}
 """What makes the broker of a URL, by the URL's scheme."""
 
 
-def open_broker(url: str, clock: Clock) -> Broker:
+def open_broker(url: str | None, clock: Clock) -> Broker:
     """Return the broker that a URL names; nothing is connected yet.
+
+    Args:
+        url: `None`: what the environment variable `HUBBUB_BROKER` says, or `memory:`.
+        clock: For brokers that keep their own time.
 
     Raises:
         ConfigError: The scheme is unknown, or the URL is not one of its.
     """
+    if url is None:
+        url = os.environ.get(BROKER_VARIABLE) or DEFAULT_BROKER
     scheme, colon, _ = url.partition(":")
     make = SCHEMES.get(scheme) if colon else None
     if make is None:

@@ -70,8 +70,9 @@ class Hub:
     entered by `async with hub`.
 
     Args:
-        broker: URL of what carries publications and keeps history, or an object that does. So far
-            there is `memory:`, for one process.
+        broker: URL of what carries publications and keeps history, or an object that does.
+            `None`: the URL in the environment variable `HUBBUB_BROKER`, else `memory:`, for one
+            process.
         tokens: Verifies connection and subscription tokens. `None`: tokens are refused.
         anonymous: Whether clients may connect without a token. `None`: if `tokens` is `None`.
             With a hook for `on_connect`, the hook decides.
@@ -97,7 +98,7 @@ class Hub:
 
     def __init__(
         self,
-        broker: str | Broker = "memory:",
+        broker: str | Broker | None = None,
         *,
         tokens: Tokens | None = None,
         anonymous: bool | None = None,
@@ -120,7 +121,7 @@ class Hub:
         self._settings = Settings()
         self._origins = Origins(origins)
         self._node = Node(
-            open_broker(broker, clock) if isinstance(broker, str) else broker,
+            open_broker(broker, clock) if broker is None or isinstance(broker, str) else broker,
             settings=self._settings,
             limits=limits or Limits(),
             clock=clock,
@@ -142,6 +143,13 @@ class Hub:
     def running(self) -> bool:
         """Whether the hub was entered and has not been left or stopped."""
         return self._entered is not None and self._node.running
+
+    @property
+    def outage(self) -> str | None:
+        """Why clients should go elsewhere at the moment; `None`: the hub is at their service."""
+        if not self.running:
+            return "stopping" if self._entered is not None else "not running"
+        return self._node.broker.outage
 
     async def __aenter__(self) -> Self:
         """Connect to the broker.

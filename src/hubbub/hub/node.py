@@ -181,7 +181,7 @@ class Node:
                     for function in self.settings.background
                 ]
                 entered.set_result(None)
-                if not self.broker.local:
+                if not self.broker.alone:
                     self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
                     self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
                 try:
@@ -367,7 +367,7 @@ class Node:
         chosen = list(groups) if channels is None else [each for each in channels if each in groups]
         self.spawn(self._compare(chosen))
 
-    # Timers of brokers that are not local.
+    # Timers of brokers that are not alone.
 
     def _check_positions(self) -> None:
         self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
@@ -424,7 +424,7 @@ class Node:
     @property
     def presence_ttl(self) -> float | None:
         """Seconds after which presence ends unless prolonged."""
-        return None if self.broker.local else PRESENCE_TTL
+        return None if self.broker.alone else PRESENCE_TTL
 
     def session_ended(
         self, session: Session, code: int, reason: str, *, was_connected: bool

@@ -66,7 +66,7 @@ async def check_broker(
 
     Args:
         factory: Makes a broker that takes its time from the given clock. All that it makes are
-            nodes of one cluster, which share one store; a `local` broker is alone.
+            nodes of one cluster, which share one store; a broker that is `alone` runs alone.
         clock: What tests of expiry advance. `None`: the broker gets the system's clock, and they
             wait. That is for brokers whose time is another's, such as a server's.
         checks: Keys of `BROKER_CHECKS`. `None`: all.

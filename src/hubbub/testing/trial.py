@@ -94,10 +94,10 @@ class BrokerTrial:
 
     @asynccontextmanager
     async def nodes(self) -> AsyncGenerator[tuple["BrokerNode", "BrokerNode"]]:
-        """Run two nodes of one cluster; of a broker that is local, one, twice."""
+        """Run two nodes of one cluster; of a broker that is alone, one, twice."""
         async with AsyncExitStack() as stack:
             first = await stack.enter_async_context(self.node())
-            if first.broker.local:
+            if first.broker.alone:
                 yield first, first
             else:
                 yield first, await stack.enter_async_context(self.node())

@@ -36,8 +36,8 @@ async def leaving(trial: BrokerTrial) -> None:
         await node.publish(channel, b"1")
         await node.broker.add_presence(channel, "client-1", ADA, LONG)
         await node.broker.send_control(b"1")
-    # A local broker is alone: it runs again. Others lose a node.
-    again = node.broker if node.broker.local else None
+    # A broker that is alone runs again. Others lose a node.
+    again = node.broker if node.broker.alone else None
     async with trial.node(again) as other:
         for n in range(3):
             await other.publish(channel, b"%d" % n)
