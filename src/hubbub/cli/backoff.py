@@ -1,6 +1,7 @@
 """When and whether a client comes back to a hub it has lost (client protocol §7.1, §17)."""
 
 import random
+from collections.abc import Callable
 from typing import Final
 
 from websockets.frames import Close, CloseCode
@@ -22,7 +23,16 @@ def is_final(close: Close) -> bool:
     )
 
 
-def delay(attempts: int) -> float:
-    """Return how long to wait after so many attempts: full jitter, so that not all come at once."""
-    most = min(MAX_DELAY, _FIRST_DELAY * 2 ** min(attempts, 10))
-    return random.uniform(_MIN_DELAY, most)  # noqa: S311  # no secret
+def delay(
+    attempts: int,
+    most: float = MAX_DELAY,
+    uniform: Callable[[float, float], float] = random.uniform,
+) -> float:
+    """Return how long to wait after so many attempts: full jitter, so that not all come at once.
+
+    Args:
+        most: Longest time in seconds.
+        uniform: Where chance comes from.
+    """
+    upper = min(most, _FIRST_DELAY * 2 ** min(attempts, 10))
+    return uniform(min(_MIN_DELAY, upper), upper)

@@ -87,7 +87,7 @@ class Interest:
     """What is to be followed.
 
     Attributes:
-        channels: At least one, each once.
+        channels: Each once; without any, the follower only keeps a connection to ask over.
         data: Of the connect command; empty: none.
         token: Called for the connection token at each connect; empty: none.
         history: Publications of each channel to begin with.
@@ -230,6 +230,11 @@ class Follower:
             if channel.members is not None
         }
 
+    @property
+    def location(self) -> str:
+        """Where the last connection went, for people."""
+        return self._dialer.address.location
+
     def is_subscribed(self, channel: str) -> bool:
         """Tell whether a subscription stands now."""
         followed = channel in self._channels and channel not in self._dialogue.returning
@@ -362,6 +367,7 @@ class Follower:
         dialogue.pong = result.pong
         dialogue.silence = result.ping + self._ping_grace if result.ping else None
         dialogue.returning = set(self._channels)
+        self.is_following = self.is_following or not self._channels
         for name, channel in list(self._channels.items()):
             subscribed = result.subs.get(name)
             channel.by_server = subscribed is not None

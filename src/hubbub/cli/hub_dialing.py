@@ -1,5 +1,7 @@
 """Reaching a hub: the addresses of its nodes, and connections to one after the other."""
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -40,6 +42,7 @@ class HubDialer:
         insecure: Accept any TLS certificate.
         compression: Whether to offer it.
         first: Which address comes first; any number counts, modulo how many there are.
+        slots: Shared by dialers that may open only so many connections at once.
 
     Attributes:
         address: Where the last connection went, or the first one will go.
@@ -56,9 +59,11 @@ class HubDialer:
         insecure: bool = False,
         compression: bool = True,
         first: int = 0,
+        slots: asyncio.Semaphore | None = None,
     ) -> None:
         self._doors = [(address, tls_context(address, insecure=insecure)) for address in addresses]
         self._next = first % len(self._doors)
+        self._slots = slots
         self._options: dict[str, Any] = {
             "additional_headers": headers,
             "user_agent_header": f"hubbub/{__version__}",
@@ -79,9 +84,10 @@ class HubDialer:
         self.address, tls = self._doors[self._next]
         self._next = (self._next + 1) % len(self._doors)
         with dialing(self.address):
-            return await connect(
-                self.address.url,
-                ssl=tls,
-                proxy=None if self.address.is_loopback else True,
-                **self._options,
-            )
+            async with self._slots or contextlib.nullcontext():
+                return await connect(
+                    self.address.url,
+                    ssl=tls,
+                    proxy=None if self.address.is_loopback else True,
+                    **self._options,
+                )

@@ -232,11 +232,12 @@ class Verification:
         """Note that a subscriber got a publication.
 
         Args:
-            key: Of what was sent in this channel; `None`: it is somebody else's.
+            key: Of what was sent in this channel, or in another one if its publisher is negative;
+                `None`: it is somebody else's.
             epoch: As the publication told it; empty: it did not.
 
         Returns:
-            The publication, the first time that anybody gets it and as long as it is remembered.
+            The publication, as long as it is remembered; `None` too if it is not what it should.
         """
         self.deliveries += 1
         stream = self._stream(channel)
@@ -542,4 +543,9 @@ def _false_recovery(stand: _Stand | None, epoch: str, offset: int, missed: int) 
 
 
 def _shown(key: tuple[int, int] | None) -> str:
-    return "somebody else's" if key is None else f"publication {key[1]} of publisher {key[0]}"
+    if key is None:
+        return "somebody else's"
+    publisher, number = key
+    if publisher < 0:
+        return f"publication {number} of publisher {-1 - publisher} in another channel"
+    return f"publication {number} of publisher {publisher}"
