@@ -86,6 +86,17 @@ def test_run_serves_an_asgi_app_beside_the_handler(directory: Path) -> None:
             assert websocket.recv(TIMEOUT) == "hi"
 
 
+@pytest.mark.parametrize(
+    ("environment", "answer"), [({}, "hello from ASGI"), ({"HUBBUB_HEALTH": "1"}, "ready\n")]
+)
+def test_run_answers_for_health_before_the_app_if_told_so(
+    directory: Path, environment: dict[str, str], answer: str
+) -> None:
+    arguments = ["run", "app:echo", "--http", "app:hello", "--port", "0"]
+    with hubbub(*arguments, cwd=directory, env=environment) as command:
+        assert httpx.get(f"http://localhost:{command.port}/readyz").text == answer
+
+
 def test_run_takes_options_from_the_environment(directory: Path) -> None:
     env = {"HUBBUB_HOST": "127.0.0.1", "HUBBUB_PORT": "0", "HUBBUB_LOG_FORMAT": "JSON"}
     with hubbub("run", "app:echo", cwd=directory, env=env) as command:

@@ -15,6 +15,7 @@ __all__ = [
     "DEFAULT_PORT",
     "CertfileOption",
     "FdOption",
+    "HealthOption",
     "HostOption",
     "InsecureOption",
     "KeyfileOption",
@@ -71,6 +72,15 @@ ReloadOption = Annotated[
         envvar="HUBBUB_RELOAD",
         show_default=False,  # run and dev differ in it
         help="Restart when a Python file in the working directory changes.",
+    ),
+]
+HealthOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--health/--no-health",
+        envvar="HUBBUB_HEALTH",
+        show_default="where --http answers 404",
+        help="Answer /healthz and /readyz before --http is asked, or not at all.",
     ),
 ]
 LogLevelOption = Annotated[

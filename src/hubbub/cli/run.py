@@ -22,6 +22,7 @@ from hubbub.cli.options import (
     DEFAULT_PORT,
     CertfileOption,
     FdOption,
+    HealthOption,
     HostOption,
     KeyfileOption,
     LogFormatOption,
@@ -59,6 +60,7 @@ def run(
     fd: FdOption = None,
     ssl_certfile: CertfileOption = None,
     ssl_keyfile: KeyfileOption = None,
+    health: HealthOption = None,
     reload: ReloadOption = False,
     log_level: LogLevelOption = LogLevel.INFO,
     log_format: LogFormatOption = LogFormat.TEXT,
@@ -72,6 +74,7 @@ def run(
         listen_address(context, host, port, uds, fd),
         ssl_certfile,
         ssl_keyfile,
+        health,
         log_level,
         log_format,
     )
@@ -91,6 +94,7 @@ class _Service:
     address: ListenAddress
     certfile: str | None
     keyfile: str | None
+    health: bool | None
     log_level: LogLevel
     log_format: LogFormat
 
@@ -98,7 +102,9 @@ class _Service:
         tls = server_tls(self.certfile, self.keyfile)
         application = load(self.target)
         http = None if self.http is None else load_http(self.http)
-        serve_application(application, self.address, tls, self._announce, http=http)
+        serve_application(
+            application, self.address, tls, self._announce, http=http, health=self.health
+        )
 
     def reload(self) -> None:
         address = self.address
@@ -117,6 +123,8 @@ class _Service:
             arguments.append(f"--ssl-certfile={self.certfile}")
         if self.keyfile is not None:
             arguments.append(f"--ssl-keyfile={self.keyfile}")
+        if self.health is not None:
+            arguments.append("--health" if self.health else "--no-health")
         return [*arguments, f"--log-level={self.log_level}", f"--log-format={self.log_format}"]
 
     def _announce(self, listener: Listener) -> None:

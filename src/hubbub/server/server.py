@@ -22,11 +22,13 @@ from websockets.typing import LoggerLike, Origin, PathLike, Subprotocol
 from hubbub.server.compression import enable_deflate
 from hubbub.server.connection import ServerConnection
 from hubbub.server.front import Front
+from hubbub.server.health import Health
 from hubbub.server.http import HTTPService
 from hubbub.server.routing import (
     Handler,
     ProcessRequest,
     ProcessResponse,
+    Reporting,
     Router,
     Service,
     admit_to,
@@ -57,6 +59,7 @@ class Server(parent.Server):
         http: HTTPService,
         contexts: Sequence[contextlib.AbstractAsyncContextManager[Any]] = (),
         services: Sequence[Service] = (),
+        reporting: Sequence[Reporting] = (),
         open_timeout: float | None = 10,
         close_timeout: float | None = 10,
     ) -> None:
@@ -65,9 +68,33 @@ class Server(parent.Server):
         self.front = Front(http, open_timeout)
         self._contexts = (http, *contexts)
         self._services = services
+        self._reporting = reporting
+        self._withdrawn: str | None = None
         self._close_timeout = close_timeout
         self._root: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
+
+    @property
+    def outage(self) -> str | None:
+        """Why new clients should go elsewhere at the moment, as `/readyz` answers; `None`: here.
+
+        The server closes, was withdrawn, or a handler such as a hub has an `outage`.
+        """
+        if self.close_task is not None:
+            return "closing"
+        if self._withdrawn is not None:
+            return self._withdrawn
+        return next((each.outage for each in self._reporting if each.outage is not None), None)
+
+    def withdraw(self, reason: str = "draining") -> None:
+        """Have `/readyz` answer 503 from now on, and serve on in all else.
+
+        Called some seconds before `close`, it lets load balancers stop sending clients first.
+
+        Args:
+            reason: What `/readyz` says.
+        """
+        self._withdrawn = reason
 
     async def serve_forever(self) -> None:
         """Serve until cancelled or closed.
@@ -151,6 +178,7 @@ def serve(
     compression: str | None = None,
     # HTTP
     http: ASGIApp | None = None,
+    health: bool | None = None,
     process_request: ProcessRequest | None = None,
     process_response: ProcessResponse | None = None,
     server_header: str | None = SERVER,
@@ -203,7 +231,10 @@ def serve(
         compression: `"deflate"` turns on permessage-deflate without context takeover and with
             4 KiB windows; such connections leave the hot path. `None`: off.
         http: ASGI app for requests that are no WebSocket upgrade, with its lifespan. `None`: a
-            page to try the server with at `/`, and `/healthz`.
+            page to try the server with at `/`.
+        health: Whether `/healthz` and `/readyz` (see `Server.outage`) are answered. `None`: where
+            the app has nothing, that is, in the place of its 404; `True`: before it is asked, for
+            an app that answers every path; `False`: no.
         process_request: Called with the connection and the request of an upgrade; may answer it.
         process_response: Called with the response too; may replace it.
         server_header: Value of the `Server` header; `None`: no such header.
@@ -243,6 +274,9 @@ def serve(
         process_request = admit_to(handler, process_request)
     handlers = list(handler.values()) if isinstance(handler, Mapping) else [handler]
     app = http if http is not None else welcome(router.entrance if router is not None else "/")
+    layers: list[Callable[[ASGIApp], ASGIApp]] = []
+    if health is not False:
+        layers.append(lambda app: Health(app, lambda: server.outage, first=health is True))
 
     def make_connection(protocol: Any, engine: Any, **options: Any) -> ServerConnection:
         return (create_connection or ServerConnection)(protocol, server, **options)
@@ -274,9 +308,10 @@ def serve(
         engine.create_server,
         engine.handler,
         engine.logger,
-        http=HTTPService(app, server_header=server_header),
+        http=HTTPService(app, server_header=server_header, layers=layers),
         contexts=_contexts(handlers),
         services=_services(handlers),
+        reporting=_reporting(handlers),
         open_timeout=open_timeout,
         close_timeout=close_timeout,
     )
@@ -315,6 +350,11 @@ def _contexts(handlers: Sequence[Handler]) -> list[contextlib.AbstractAsyncConte
 def _services(handlers: Sequence[object]) -> list[Service]:
     """Find the handlers to tell when the server closes: each once, in order."""
     return [each for each in dict.fromkeys(handlers) if isinstance(each, Service)]
+
+
+def _reporting(handlers: Sequence[object]) -> list[Reporting]:
+    """Find the handlers that say when they cannot serve: each once, in order."""
+    return [each for each in dict.fromkeys(handlers) if isinstance(each, Reporting)]
 
 
 def _end_normally(handler: Handler) -> Handler:
