@@ -50,11 +50,8 @@ CHECK_INTERVAL = 40.0
 DELIVERY_TIME = 0.2
 """Seconds that a broker may take to deliver what its history has already."""
 
-PRESENCE_INTERVAL = 25.0
-"""Seconds after which presence is prolonged, at brokers that forget it."""
-
-PRESENCE_TTL = 60.0
-"""Seconds after which such a broker forgets it."""
+PRESENCE_SHARE = 25 / 60
+"""After how much of its time presence is prolonged, at brokers that forget it."""
 
 MAX_TTL = 365 * 86_400.0
 """Seconds until an expiry is looked at again, and that clients are told at most."""
@@ -109,6 +106,7 @@ class Node:
         pong_timeout: float,
         stale_timeout: float,
         expiry_grace: float,
+        presence_ttl: float,
         version: str,
     ) -> None:
         self.broker = broker
@@ -123,6 +121,7 @@ class Node:
         self.pong_timeout = pong_timeout
         self.stale_timeout = stale_timeout
         self.expiry_grace = expiry_grace
+        self._presence_ttl = presence_ttl
         self.version = version
         self.logger = logging.getLogger("hubbub.hub")
         self.running = False
@@ -183,7 +182,7 @@ class Node:
                 entered.set_result(None)
                 if not self.broker.alone:
                     self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
-                    self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
+                    self.wheel.schedule(self._presence_ttl * PRESENCE_SHARE, self._prolong_presence)
                 try:
                     await self._left.wait()
                 finally:
@@ -396,7 +395,7 @@ class Node:
                     self.unsubscriber.lose(lost)
 
     def _prolong_presence(self) -> None:
-        self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
+        self.wheel.schedule(self._presence_ttl * PRESENCE_SHARE, self._prolong_presence)
         self.spawn(self._prolong())
 
     async def _prolong(self) -> None:
@@ -404,12 +403,17 @@ class Node:
             for subscription in list(session.subscriptions.values()):
                 if subscription.present and subscription.settled and not subscription.ended:
                     await self.broker.add_presence(
-                        subscription.channel, session.id, subscription.info, PRESENCE_TTL
+                        subscription.channel, session.id, subscription.info, self.presence_ttl
                     )
                     current = session.subscriptions.get(subscription.channel)
                     if subscription.ended and (current is None or not current.present):
                         # It left meanwhile; its removal may have come before.
                         await self.broker.remove_presence(subscription.channel, session.id)
+
+    @property
+    def presence_ttl(self) -> float | None:
+        """Seconds after which presence ends unless prolonged; `None`: never."""
+        return None if self.broker.alone else self._presence_ttl
 
     # From sessions.
 
@@ -420,11 +424,6 @@ class Node:
     def ttl(self, expires_at: float | None) -> int:
         """Return the whole seconds that clients are told until then, at least 1."""
         return 1 if expires_at is None else int(max(1.0, self.seconds_to(expires_at)))
-
-    @property
-    def presence_ttl(self) -> float | None:
-        """Seconds after which presence ends unless prolonged."""
-        return None if self.broker.alone else PRESENCE_TTL
 
     def session_ended(
         self, session: Session, code: int, reason: str, *, was_connected: bool
