@@ -10,7 +10,7 @@ from hubbub.brokers.agenda import NEVER
 from hubbub.brokers.base import Receiver
 from hubbub.brokers.handover import HandOver
 from hubbub.brokers.rooms import Rooms
-from hubbub.brokers.stream import Stream, make_epoch, moved
+from hubbub.brokers.stream import IDEMPOTENCY_TTL, UNUSED_TTL, Stream, make_epoch, moved
 from hubbub.brokers.sweeper import Sweeper
 from hubbub.clock import Clock, SystemClock
 from hubbub.errors import BrokerError
@@ -24,15 +24,7 @@ from hubbub.model import (
     Publication,
 )
 
-__all__ = ["IDEMPOTENCY_TTL", "UNUSED_TTL", "MemoryBroker"]
-
-IDEMPOTENCY_TTL = 300.0
-"""Seconds that idempotency keys are remembered."""
-
-UNUSED_TTL = 300.0
-"""Seconds that the epoch of a stream is kept in which nothing was ever published and to which
-nobody is subscribed. There is nothing to lose in it, and clients may look at any number of channels.
-"""
+__all__ = ["MemoryBroker"]
 
 NOWHERE = Position()
 

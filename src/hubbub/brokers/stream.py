@@ -7,7 +7,24 @@ from string import ascii_letters
 from hubbub.brokers.agenda import NEVER
 from hubbub.model import Position, Publication
 
-__all__ = ["Stream", "follows", "make_epoch", "moved", "window"]
+__all__ = [
+    "IDEMPOTENCY_TTL",
+    "UNUSED_TTL",
+    "Stream",
+    "follows",
+    "make_epoch",
+    "moved",
+    "window",
+]
+
+IDEMPOTENCY_TTL = 300.0
+"""Seconds that idempotency keys are remembered."""
+
+UNUSED_TTL = 300.0
+"""Seconds that the epoch of a stream is kept in which nothing was ever published, and to which
+nobody is subscribed. There is nothing to lose in it, and clients may look at any number of
+channels.
+"""
 
 EPOCH_LENGTH = 8
 
