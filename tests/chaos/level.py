@@ -1,0 +1,46 @@
+"""How much memory programs take, all along a run."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+__all__ = ["MIB", "Level"]
+
+MIB = 1 << 20
+_LOOK = 0.2
+
+
+class Level:
+    """The most that one of several programs takes, in bytes.
+
+    Attributes:
+        highest: Since the last `reset`.
+    """
+
+    def __init__(self, read: Callable[[], Sequence[int]]) -> None:
+        self._read = read
+        self.highest = 0
+
+    def now(self) -> int:
+        """Read it."""
+        level = max(self._read(), default=0)
+        self.highest = max(self.highest, level)
+        return level
+
+    def reset(self) -> None:
+        """Forget what was."""
+        self.highest = 0
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Read it again and again until the block ends."""
+        task = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _watch(self) -> None:
+        while True:
+            self.now()
+            await asyncio.sleep(_LOOK)
