@@ -79,6 +79,7 @@ class Database:
         self._synchronous = synchronous
         self._lock_timeout = lock_timeout
         self._connection: sqlite3.Connection | None = None
+        self._place = (0, 0)
         self.damaged = False
 
     def open(self) -> None:
@@ -139,11 +140,28 @@ class Database:
                 self.fetch(f"PRAGMA application_id={APPLICATION_ID}")
                 self.fetch(f"PRAGMA user_version={SCHEMA_VERSION}")
             self.probe(0.0)
-        if self._path.stat().st_size <= CHECKED_SIZE:
+        status = self._path.stat()
+        self._place = (status.st_dev, status.st_ino)
+        if status.st_size <= CHECKED_SIZE:
             found = self.fetch("PRAGMA quick_check(1)")
             if found != [("ok",)]:
                 self.damaged = True
                 raise BrokerError("sqlite", self._damage(str(found[0][0])))
+
+    def verify(self) -> None:
+        """See that the file is where it was, so that the next process will find it.
+
+        Raises:
+            BrokerError: It is not; nothing more is written to it.
+        """
+        try:
+            status = self._path.stat()
+            place = (status.st_dev, status.st_ino)
+        except FileNotFoundError:
+            place = None
+        if place != self._place:
+            self.damaged = True
+            raise BrokerError("sqlite", f"{str(self._path)!r} was removed or replaced while in use")
 
     def fetch(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Execute a statement, and return its rows."""
