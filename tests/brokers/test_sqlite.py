@@ -573,7 +573,7 @@ async def test_directory_that_is_missing_is_named(tmp_path: Path) -> None:
 
 
 async def test_directory_is_no_database(tmp_path: Path) -> None:
-    assert "cannot be opened: it is a directory" in await refusal(new(tmp_path))
+    assert "is a directory" in await refusal(new(tmp_path))
 
 
 async def test_file_that_is_no_database_is_left_alone(path: Path) -> None:
