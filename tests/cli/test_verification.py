@@ -183,11 +183,29 @@ def silent_epoch(model: Model, number: int) -> None:
     model.readers[number] = Reader("another", 1)
 
 
-def false_recovery_that_misses_one(model: Model, number: int) -> None:
+def false_recovery_that_misses_the_first(model: Model, number: int) -> None:
     reader = model.readers[number]
     model.verification.subscribed(
         number, CHANNEL, reader.epoch, reader.offset, recovered=True, missed=3
     )
+    reader.offset += 1
+
+
+def false_recovery_that_misses_the_third(model: Model, number: int) -> None:
+    reader = model.readers[number]
+    model.verification.subscribed(
+        number, CHANNEL, reader.epoch, reader.offset, recovered=True, missed=3
+    )
+    model.read(number, 2)
+    reader.offset += 1
+
+
+def false_recovery_that_does_not_go_on(model: Model, number: int) -> None:
+    reader = model.readers[number]
+    model.verification.subscribed(
+        number, CHANNEL, reader.epoch, reader.offset, recovered=True, missed=2
+    )
+    model.read(number, 2)
     reader.offset += 1
 
 
@@ -240,7 +258,9 @@ def stray(model: Model, number: int) -> None:
         (repeat_an_older_one, {Fault.DUPLICATED: 1}),
         (reorder, {Fault.REORDERED: 1}),
         (silent_epoch, {Fault.SILENT_EPOCH: 1}),
-        (false_recovery_that_misses_one, {Fault.FALSE_RECOVERY: 1, Fault.LOST: 1}),
+        (false_recovery_that_misses_the_first, {Fault.FALSE_RECOVERY: 1, Fault.LOST: 1}),
+        (false_recovery_that_misses_the_third, {Fault.FALSE_RECOVERY: 1, Fault.LOST: 1}),
+        (false_recovery_that_does_not_go_on, {Fault.FALSE_RECOVERY: 1, Fault.LOST: 1}),
         (false_recovery_without_what_was_missed, {Fault.FALSE_RECOVERY: 1}),
         (false_recovery_in_another_epoch, {Fault.FALSE_RECOVERY: 1}),
         (publish_twice, {Fault.DUPLICATED: 1}),

@@ -15,7 +15,7 @@ from hubbub.cli.failure import Failure
 __all__ = ["COMMAND_TIMEOUT", "Action", "commands_in_turn"]
 
 COMMAND_TIMEOUT: Final = 120.0
-"""Longest time that a command may take, in seconds; then it is killed with its children."""
+"""Default of the longest time that a command may take, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +34,32 @@ class Action:
     run: Callable[[], Awaitable[None]]
 
 
-def commands_in_turn(commands: Sequence[str], interval: float, seconds: float) -> list[Action]:
+def commands_in_turn(
+    commands: Sequence[str],
+    interval: float,
+    seconds: float,
+    timeout: float = COMMAND_TIMEOUT,
+) -> list[Action]:
     """Plan commands of a shell: one after the other, from the first again after the last.
 
     Args:
         interval: Seconds before the first and between any two.
         seconds: Only before this time; a command shortly before it counts with what it causes.
+        timeout: Longest time of a command in seconds; then it is killed with its children.
     """
     if not commands:
         return []
     return [
-        _command(commands[turn % len(commands)], (turn + 1) * interval)
+        _command(commands[turn % len(commands)], (turn + 1) * interval, timeout)
         for turn in range(max(0, int((seconds - 1e-9) / interval)))
     ]
 
 
-def _command(command: str, at: float) -> Action:
-    return Action(at, command, lambda: _run(command))
+def _command(command: str, at: float, timeout: float) -> Action:
+    return Action(at, command, lambda: _run(command, timeout))
 
 
-async def _run(command: str) -> None:
+async def _run(command: str, seconds: float) -> None:
     """Run a command to its end; what it leaves in the background lives on.
 
     Raises:
@@ -64,10 +70,10 @@ async def _run(command: str) -> None:
         command, stdin=DEVNULL, stdout=DEVNULL, start_new_session=True
     )
     try:
-        async with asyncio.timeout(COMMAND_TIMEOUT):
+        async with asyncio.timeout(seconds):
             code = await process.wait()
     except TimeoutError as exc:
-        raise Failure(f"did not end within {COMMAND_TIMEOUT:g} s") from exc
+        raise Failure(f"did not end within {seconds:g} s") from exc
     finally:
         await _kill(process)
     if code:

@@ -241,8 +241,10 @@ class Follower:
         return bool(self.client) and followed
 
     def abort(self) -> bool:
-        """Lose the connection at once, as when a network fails; return whether there was one."""
+        """Lose the connection at once, as when a network fails; return whether it stood."""
         if self._connection is None or not self.client:
+            return False
+        if self._connection.transport.is_closing():
             return False
         self._connection.transport.abort()
         return True

@@ -97,7 +97,7 @@ class Sent:
         sent_at: When, on the clock of facts.
         acked_at: When it was acknowledged. `None`: it was not, and may be in the stream or not.
         is_seen: Whether it was found in the stream.
-        is_excused: Whether it may be missing: everybody was told so.
+        is_excused: Whether it may be missing: everybody was told so, or nobody was there.
         is_canary: Whether it was sent to see who hears it, when all others had been.
     """
 
@@ -130,7 +130,7 @@ class Verification:
         deliveries: Publications that subscribers got.
         recoveries: Subscriptions that were told `recovered: true`.
         told_so: Subscriptions that were told they missed something.
-        excused: Acknowledged publications that nobody got, and everybody was told so.
+        excused: Acknowledged publications that nobody got, since everybody was told so.
         uncompared: Deliveries of publications that had been forgotten.
     """
 
@@ -173,7 +173,9 @@ class Verification:
         number = stream.numbers.get(publisher, 0)
         stream.numbers[publisher] = number + 1
         self._now += 1
-        sent = Sent(publisher, number, self._now, is_canary=is_canary)
+        # Where nobody follows, nobody can tell what is missing.
+        followed = bool(stream.stands)
+        sent = Sent(publisher, number, self._now, is_excused=not followed, is_canary=is_canary)
         stream.pending[sent.key] = sent
         self.sent += 1
         if len(stream.pending) > self._max_pending:
@@ -219,7 +221,8 @@ class Verification:
             self._begin(stream, client, epoch, offset)
             return
         self.recoveries += 1
-        stand.is_recovering = True
+        # With the first that comes live: it has to follow what was recovered.
+        stand.recovering = missed + 1
 
     def delivered(
         self,
@@ -256,8 +259,11 @@ class Verification:
     def leave(self, client: int, channel: str) -> None:
         """Note that a subscriber will not come back."""
         stream = self._stream(channel)
-        if stream.stands.pop(client, None) is not None:
-            self._trim(stream)
+        if stream.stands.pop(client, None) is None:
+            return
+        if not stream.stands:
+            stream.excuse()
+        self._trim(stream)
 
     def finish(self) -> None:
         """Count what is missing now that nothing more comes."""
@@ -289,7 +295,7 @@ class Verification:
             if offset > expected:
                 missing = f"{expected}" if offset == expected + 1 else f"{expected}..{offset - 1}"
                 text = f"offset {missing} is missing before {offset}"
-                if stand.is_recovering:
+                if stand.recovering:
                     after = f"{text}, after recovered: true"
                     self.report(Fault.FALSE_RECOVERY, after, stream.channel, client)
                 self.report(Fault.LOST, text, stream.channel, client, offset - expected)
@@ -300,7 +306,7 @@ class Verification:
         else:
             text = f"offset {offset} came again, after {expected - 1}"
             self.report(Fault.DUPLICATED, text, stream.channel, client)
-        stand.is_recovering = False
+        stand.recovering -= stand.recovering > 0
 
     # What all of them see.
 
@@ -443,18 +449,18 @@ class _Stand:
     """Where a subscriber stands in a channel.
 
     Attributes:
-        is_recovering: Whether it was told `recovered: true`, and nothing came since.
+        recovering: Publications to come that `recovered: true` vouches for.
     """
 
     epoch: str
     deliveries: Deliveries
-    is_recovering: bool = False
+    recovering: int = 0
 
     def __init__(self, epoch: str, offset: int) -> None:
         self.epoch = epoch
         self.deliveries = Deliveries()
         self.deliveries.next = offset + 1
-        self.is_recovering = False
+        self.recovering = 0
 
 
 class _Ledger:

@@ -180,9 +180,9 @@ def remarks(report: Report) -> list[str]:
     """Say what the figures do not, one a line; safe for a terminal."""
     lines = []
     for finding in report.findings[:_SHOWN]:
-        client = "" if finding.client is None else f" client {finding.client}"
-        channel = f" {escape(finding.channel)}" if finding.channel else ""
-        lines.append(f"{finding.fault.value}:{channel}{client}: {escape(finding.text)}")
+        where = f"{escape(finding.channel)}: " if finding.channel else ""
+        whose = "" if finding.client is None else f"client {finding.client}: "
+        lines.append(f"{finding.fault.value}: {where}{whose}{escape(finding.text)}")
     total = sum(report.faults.values())
     if total > _SHOWN:
         lines.append(f"... {plural(total, 'fault')} in all")

@@ -421,18 +421,20 @@ class _Run:
         """Wait until all clients are back."""
         self._enter("settle")
         seconds = await self._until(
-            lambda: (
-                all(each.is_settled for each in self._alive()) and self._publisher() is not None
-            ),
+            self._is_settled,
             self._options.settle_bound,
         )
         for subscriber in self._subscribers:
             self._report_absence(subscriber)
         for publisher in self._publishers:
-            if publisher.failure is not None:
-                text = f"publisher {publisher.number}: {publisher.failure}"
-                self._verification.report(Fault.ABSENT, text)
+            if not publisher.follower.client:
+                reason = publisher.failure or self._late
+                self._verification.report(Fault.ABSENT, f"publisher {publisher.number}: {reason}")
         return seconds
+
+    def _is_settled(self) -> bool:
+        publishers = all(each.follower.client or each.failure for each in self._publishers)
+        return publishers and all(each.is_settled for each in self._alive())
 
     def _report_absence(self, subscriber: Subscriber) -> None:
         number, report = subscriber.number, self._verification.report
@@ -441,8 +443,8 @@ class _Run:
             return
         for channel in subscriber.channels:
             if not subscriber.follower.is_subscribed(channel):
-                late = f"not back within --settle-bound {self._options.settle_bound:g} s"
-                report(Fault.ABSENT, subscriber.refusals.get(channel, late), channel, number)
+                why = subscriber.refusals.get(channel, self._late)
+                report(Fault.ABSENT, why, channel, number)
                 self._absent.add((number, channel))
 
     async def _hear(self) -> float:
@@ -496,10 +498,16 @@ class _Run:
 
     async def _presence_problem(self, channel: str) -> str:
         """Say what is wrong with a channel's presence; empty: nothing, or it cannot be asked."""
-        members = [each for each in self._alive() if channel in each.channels]
+        members = [
+            each
+            for each in self._alive()
+            if channel in each.channels and (each.number, channel) not in self._absent
+        ]
+        if not members:  # a fault by itself
+            return ""
         asker = next((each for each in members if each.follower.is_subscribed(channel)), None)
         if asker is None:
-            return "nobody is left to ask"
+            return "nobody is there to ask"
         try:
             reply = await asker.follower.ask("presence", PresenceRequest(channel))
         except Lost as exc:
@@ -519,6 +527,10 @@ class _Run:
         return f"of {plural(len(subscribed), 'subscriber')} {missing} are missing, {others} others"
 
     # All along.
+
+    @property
+    def _late(self) -> str:
+        return f"not back within --settle-bound {self._options.settle_bound:g} s"
 
     def _alive(self) -> list[Subscriber]:
         return [each for each in self._subscribers if each.failure is None]
