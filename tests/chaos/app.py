@@ -1,4 +1,4 @@
-"""The hub that chaos is made of: `hubbub run tests.chaos.app:hub`, its broker by `HUBBUB_BROKER`."""
+"""The hub that chaos happens to: `hubbub run tests.chaos.app:hub`, with `HUBBUB_BROKER`."""
 
 import os
 from collections import Counter

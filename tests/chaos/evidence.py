@@ -7,7 +7,7 @@ plain questions of the whole at the end.
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-__all__ = ["Key", "Evidence"]
+__all__ = ["Evidence", "Key"]
 
 Key = tuple[str, int]
 """A publication: who published it, and as its how manieth."""

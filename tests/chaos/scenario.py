@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -19,7 +19,18 @@ from tests.chaos.witnesses import Witnesses, witnesses
 from tests.interop import javascript_sdk
 from tests.timing import MS
 
-__all__ = ["FULL", "SHORT", "Outcome", "Scale", "Scenario", "Setting", "Told", "run"]
+__all__ = [
+    "FULL",
+    "SETTLE_BOUND",
+    "SHORT",
+    "Need",
+    "Outcome",
+    "Scale",
+    "Scenario",
+    "Setting",
+    "Told",
+    "run",
+]
 
 # A second on a quiet machine; bounds of what has to happen are multiples of it.
 _SECOND = 1_000 * MS
@@ -89,6 +100,14 @@ SHORT = Scale(
 )
 
 
+class Need(Enum):
+    """What a machine has to have for a scenario."""
+
+    VALKEY = "valkey"
+    NAMESPACES = "namespaces"
+    DISK = "disk"
+
+
 class Told(Enum):
     """Who is to learn that it has missed something."""
 
@@ -125,20 +144,22 @@ class Scenario:
         name: For the command line.
         title: For people.
         setting: Sets the hub up in a folder of its own, and takes it down.
+        needs: What it needs.
         told: Who is to learn that something was missed.
         refuses: Whether publications have to be refused meanwhile, by those that cannot work.
         size: Of payloads in bytes.
-        most_nodes: With how many it makes sense; `None`: any number.
+        alone: Whether the hub has one node, whatever the scale says.
         memory_tolerance: In bytes; more than the usual where memory has to be used.
     """
 
     name: str
     title: str
     setting: Callable[[Scale, Path], AbstractAsyncContextManager[Setting]]
+    needs: Collection[Need]
     told: Told = Told.NOBODY
     refuses: bool = False
     size: int = 128
-    most_nodes: int | None = None
+    alone: bool = False
     memory_tolerance: int = MEMORY_TOLERANCE
 
 
@@ -150,7 +171,8 @@ class Outcome:
         problems: What should not be; empty: all promises were kept.
         report: Of `hubbub verify`.
         sdks: Clients of SDKs that took part.
-        sdk_acknowledged: Of what they published.
+        sdk_published: What they published.
+        sdk_acknowledged: Of that.
         sdk_deliveries: Of what they got.
         sdk_recoveries: Subscriptions of theirs that recovered.
         sdk_told_so: Subscriptions of theirs that were told otherwise.
@@ -169,6 +191,7 @@ class Outcome:
     problems: Sequence[str]
     report: Report
     sdks: int
+    sdk_published: int
     sdk_acknowledged: int
     sdk_deliveries: int
     sdk_recoveries: int
@@ -235,6 +258,7 @@ async def run(
                 ],
                 report=report,
                 sdks=len(sdks.witnesses),
+                sdk_published=sum(each.published for each in sdks.witnesses),
                 sdk_acknowledged=sum(map(len, sdks.evidence.acked.values())),
                 sdk_deliveries=sdks.evidence.deliveries,
                 sdk_recoveries=sdks.evidence.recoveries,

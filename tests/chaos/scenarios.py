@@ -2,30 +2,38 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 from tests.chaos.disk import disk
-from tests.chaos.level import MIB
 from tests.chaos.namespaces import cable
 from tests.chaos.node import Node, node
-from tests.chaos.scenario import Scale, Scenario, Setting, Told
+from tests.chaos.scenario import Need, Scale, Scenario, Setting, Told
 from tests.chaos.slow import Slow
-from tests.chaos.valkey import Valkey, valkey
+from tests.chaos.valkey import valkey
 
 __all__ = ["SCENARIOS"]
 
 
 @asynccontextmanager
 async def _nodes(scale: Scale, folder: Path, broker: str) -> AsyncIterator[Sequence[Node]]:
-    """Run as many nodes as the scale says, started at once."""
+    """Run as many nodes as the scale says."""
+    made = [
+        node(folder, f"node-{number}", broker, presence_ttl=scale.presence_ttl)
+        for number in range(scale.nodes)
+    ]
     async with AsyncExitStack() as stack:
-        made = [
-            node(folder, f"node-{number}", broker, presence_ttl=scale.presence_ttl)
-            for number in range(scale.nodes)
-        ]
-        yield [await stack.enter_async_context(each) for each in made]
+        yield await _enter(stack, made)
+
+
+async def _enter(
+    stack: AsyncExitStack, made: Sequence[AbstractAsyncContextManager[Node]]
+) -> list[Node]:
+    """Start nodes, all at once: a good second of a core each."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(stack.enter_async_context(each)) for each in made]
+    return [task.result() for task in tasks]
 
 
 @asynccontextmanager
@@ -73,17 +81,18 @@ async def _cut_off(scale: Scale, folder: Path) -> AsyncIterator[Setting]:
     async with AsyncExitStack() as stack:
         wire = stack.enter_context(cable())
         broker = await stack.enter_async_context(valkey(folder, inside=wire.near))
-        nodes = []
-        for number in range(scale.nodes):
-            end = wire.far if number == scale.nodes - 1 else wire.near
-            made = node(
+        ends = [*[wire.near] * (scale.nodes - 1), wire.far]
+        made = [
+            node(
                 folder,
                 f"node-{number}",
                 broker.url,
                 presence_ttl=scale.presence_ttl,
                 entrance=end.entrance,
             )
-            nodes.append(await stack.enter_async_context(made))
+            for number, end in enumerate(ends)
+        ]
+        nodes = await _enter(stack, made)
 
         async def trouble() -> None:
             wire.cut()
@@ -154,17 +163,24 @@ async def _sqlite_killed(scale: Scale, folder: Path) -> AsyncIterator[Setting]:
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario(name="node-killed", title="kill -9 of a node", setting=_node_killed),
+        Scenario(
+            name="node-killed",
+            title="kill -9 of a node",
+            setting=_node_killed,
+            needs=(Need.VALKEY,),
+        ),
         Scenario(
             name="broker-killed",
             title="kill -9 of the broker, restarted with its data",
             setting=partial(_broker_killed, keeps=True),
+            needs=(Need.VALKEY,),
             refuses=True,
         ),
         Scenario(
             name="broker-lost",
             title="kill -9 of the broker, restarted without its data",
             setting=partial(_broker_killed, keeps=False),
+            needs=(Need.VALKEY,),
             told=Told.EVERYBODY,
             refuses=True,
         ),
@@ -172,38 +188,44 @@ SCENARIOS = {
             name="broker-paused",
             title="the broker paused (SIGSTOP)",
             setting=_broker_paused,
+            needs=(Need.VALKEY,),
             refuses=True,
         ),
         Scenario(
             name="cut-off",
             title="a node cut off from the broker",
             setting=_cut_off,
+            needs=(Need.VALKEY, Need.NAMESPACES),
             refuses=True,
         ),
         Scenario(
             name="slow-consumers",
             title="consumers that read slowly, or not at all",
             setting=_slow_consumers,
+            needs=(Need.VALKEY,),
             size=4096,
         ),
         Scenario(
             name="disk-full",
             title="the broker's disk is full",
             setting=_disk_full,
+            needs=(Need.VALKEY, Need.DISK),
             refuses=True,
         ),
         Scenario(
             name="sqlite-killed",
             title="kill -9 of the only node, on `sqlite:`",
             setting=_sqlite_killed,
-            most_nodes=1,
+            needs=(),
+            alone=True,
         ),
         Scenario(
             name="sqlite-disk-full",
             title="the disk is full, on `sqlite:`",
             setting=_sqlite_disk_full,
+            needs=(Need.DISK,),
             refuses=True,
-            most_nodes=1,
+            alone=True,
         ),
     )
 }

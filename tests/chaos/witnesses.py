@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import centrifuge  # type: ignore[import-untyped]  # it has no py.typed
 
-from tests.chaos.evidence import Key, Evidence
+from tests.chaos.evidence import Evidence, Key
 from tests.interop.javascript_sdk import Javascript, Node
 from tests.interop.python_sdk import Python
 from tests.interop.sdks import Event, Sdk, SdkClient, SdkError
@@ -93,7 +93,8 @@ class Witnesses:
                 f"{witness.name} hears nothing in {channel}"
                 for witness in self.witnesses
                 for channel in self.channels
-                if channel not in last or not self.evidence.has(witness.name, channel, last[channel])
+                if channel not in last
+                or not self.evidence.has(witness.name, channel, last[channel])
             ]
             if not deaf or time.monotonic() > deadline:
                 return deaf
