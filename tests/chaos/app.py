@@ -10,10 +10,13 @@ __all__ = ["PRESENCE_TTL_VARIABLE", "hub"]
 PRESENCE_TTL_VARIABLE = "HUBBUB_CHAOS_PRESENCE_TTL"
 """Environment variable with the seconds after which presence ends that no node prolongs."""
 
-# Whoever reads slowly is to be ended for what waits for it, not for how long it waits; and soon.
+# Whoever reads slowly is to be ended for what waits for it, not for how long it waits or for a pong
+# that does not come; and soon.
 hub = Hub(
     presence_ttl=float(os.environ.get(PRESENCE_TTL_VARIABLE, "60")),
-    limits=Limits(backlog=1 << 18, write_timeout=60),
+    limits=Limits(backlog=1 << 17, write_timeout=110),
+    ping_interval=120,
+    pong_timeout=60,
 )
 
 # Of `hubbub verify`; and those of the SDKs, which count on their own.

@@ -14,18 +14,20 @@ class Level:
     """The most that one of several programs takes, in bytes.
 
     Attributes:
+        last: As it was read last.
         highest: Since the last `reset`.
     """
 
     def __init__(self, read: Callable[[], Sequence[int]]) -> None:
         self._read = read
+        self.last = 0
         self.highest = 0
 
     def now(self) -> int:
         """Read it."""
-        level = max(self._read(), default=0)
-        self.highest = max(self.highest, level)
-        return level
+        self.last = max(self._read(), default=0)
+        self.highest = max(self.highest, self.last)
+        return self.last
 
     def reset(self) -> None:
         """Forget what was."""

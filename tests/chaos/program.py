@@ -58,16 +58,12 @@ class Program:
 
     @property
     def rss(self) -> int:
-        """Resident memory in bytes, with that of its children; 0: it does not run."""
-        if not self.is_running:
-            return 0
-        total = 0
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.pid)
-            for each in (process, *process.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    total += each.memory_info().rss
-        return total
+        """Resident memory in bytes; 0: it does not run."""
+        if self.is_running:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rss: int = psutil.Process(self.pid).memory_info().rss
+                return rss
+        return 0
 
     def spawn(self) -> None:
         """Start it; when it is ready is another question."""

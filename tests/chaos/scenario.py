@@ -222,6 +222,7 @@ async def run(
                 clients=scale.clients,
                 channels=scale.channels,
                 rate=scale.rate,
+                publishers=scale.channels,
                 size=scenario.size,
                 seconds=scale.calm + scale.trouble + scale.after,
                 kill_rate=0,
@@ -312,7 +313,7 @@ class _Course:
         if not self._mended_at:
             self._delivered = progress.deliveries
         if progress.phase in ("hear", "presence"):
-            self.after = self.level.now()
+            self.after = self.level.last
 
     async def _hurt(self) -> None:
         self.level.reset()

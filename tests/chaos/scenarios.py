@@ -203,7 +203,7 @@ SCENARIOS = {
             title="consumers that read slowly, or not at all",
             setting=_slow_consumers,
             needs=(Need.VALKEY,),
-            size=4096,
+            size=16_384,
         ),
         Scenario(
             name="disk-full",

