@@ -135,6 +135,8 @@ class Progress:
     sent: int
     acknowledged: int
     deliveries: int
+    kills: int
+    recoveries: int
     told_so: int
     faults: int
 
@@ -159,7 +161,8 @@ async def verify(
         actions: What is done meanwhile, in the order of their times and never two at once. The
             load ends when its time is over and all of them have been done.
         on_progress: Called about twenty times a second.
-        stop: Ends the load early when it is set; the rest of the run is as ever.
+        stop: Ends the load early when it is set; the rest of the run is as ever. So does the end
+            of all publishers.
 
     Raises:
         Failure: An option makes no sense, or at the beginning: the hub cannot be reached, or does
@@ -361,15 +364,19 @@ class _Run:
             acting = group.create_task(self._act(began))
             await self._until(
                 lambda: (
-                    self._stop.is_set()
+                    self._ends_early()
                     or (_now() - began >= self._options.seconds and acting.done())
                 ),
                 None,
             )
             killing.cancel()
-            if self._stop.is_set():
+            if self._ends_early():
                 acting.cancel()
             over.set()
+
+    def _ends_early(self) -> bool:
+        """Tell whether there is nothing left to load with, or somebody asked for the end."""
+        return self._stop.is_set() or all(each.failure for each in self._publishers)
 
     async def _publish(
         self, publisher: Publisher, number: int, began: float, over: asyncio.Event
@@ -564,6 +571,8 @@ class _Run:
                 sent=verification.sent,
                 acknowledged=verification.acknowledged,
                 deliveries=verification.deliveries,
+                kills=self._kills,
+                recoveries=verification.recoveries,
                 told_so=verification.told_so,
                 faults=sum((+verification.faults).values()),
             )
