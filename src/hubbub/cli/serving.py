@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ def serve_application(
     *,
     http: ASGIApp | None = None,
     health: bool | None = None,
+    trusted_proxies: Sequence[str] = (),
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
 ) -> None:
     """Serve until SIGINT or SIGTERM; clients are then closed with 1001 (going away).
@@ -55,12 +56,18 @@ def serve_application(
         announce: Called when connections are accepted.
         http: ASGI app for requests that are no upgrade; `None`: a page to try the server with.
         health: As for `hubbub.serve`.
+        trusted_proxies: As for `hubbub.serve`.
         shutdown_timeout: Longest time in seconds that handlers get to end; then they are cancelled.
 
     Raises:
         Failure: Nobody can listen there.
     """
-    keywords: dict[str, Any] = {"ssl": tls, "http": http, "health": health}
+    keywords: dict[str, Any] = {
+        "ssl": tls,
+        "http": http,
+        "health": health,
+        "trusted_proxies": trusted_proxies,
+    }
     for attempt in range(_ATTEMPTS):
         with listen(address) as listener:
             try:
