@@ -29,6 +29,7 @@ from hubbub.cli.options import (
     LogLevelOption,
     PortOption,
     ReloadOption,
+    TrustedProxyOption,
     UdsOption,
     listen_address,
 )
@@ -61,6 +62,7 @@ def run(
     ssl_certfile: CertfileOption = None,
     ssl_keyfile: KeyfileOption = None,
     health: HealthOption = None,
+    trusted_proxy: TrustedProxyOption = [],  # noqa: B006 - Typer copies it
     reload: ReloadOption = False,
     log_level: LogLevelOption = LogLevel.INFO,
     log_format: LogFormatOption = LogFormat.TEXT,
@@ -75,6 +77,7 @@ def run(
         ssl_certfile,
         ssl_keyfile,
         health,
+        tuple(trusted_proxy),
         log_level,
         log_format,
     )
@@ -95,6 +98,7 @@ class _Service:
     certfile: str | None
     keyfile: str | None
     health: bool | None
+    trusted_proxies: tuple[str, ...]
     log_level: LogLevel
     log_format: LogFormat
 
@@ -103,7 +107,13 @@ class _Service:
         application = load(self.target)
         http = None if self.http is None else load_http(self.http)
         serve_application(
-            application, self.address, tls, self._announce, http=http, health=self.health
+            application,
+            self.address,
+            tls,
+            self._announce,
+            http=http,
+            health=self.health,
+            trusted_proxies=self.trusted_proxies,
         )
 
     def reload(self) -> None:
@@ -125,6 +135,7 @@ class _Service:
             arguments.append(f"--ssl-keyfile={self.keyfile}")
         if self.health is not None:
             arguments.append("--health" if self.health else "--no-health")
+        arguments += [f"--trusted-proxy={proxy}" for proxy in self.trusted_proxies]
         return [*arguments, f"--log-level={self.log_level}", f"--log-format={self.log_format}"]
 
     def _announce(self, listener: Listener) -> None:

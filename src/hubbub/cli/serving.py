@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from hubbub.cli.loader import Application
 from hubbub.cli.loops import run_async, thread_safe
 from hubbub.cli.signals import on_stop_signals
 from hubbub.cli.supervision import watch_supervisor
+from hubbub.errors import BrokerError
 
 __all__ = ["SHUTDOWN_TIMEOUT", "serve_application", "server_tls"]
 
@@ -42,6 +43,7 @@ def serve_application(
     *,
     http: ASGIApp | None = None,
     health: bool | None = None,
+    trusted_proxies: Sequence[str] = (),
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
 ) -> None:
     """Serve until SIGINT or SIGTERM; clients are then closed with 1001 (going away).
@@ -55,19 +57,27 @@ def serve_application(
         announce: Called when connections are accepted.
         http: ASGI app for requests that are no upgrade; `None`: a page to try the server with.
         health: As for `hubbub.serve`.
+        trusted_proxies: As for `hubbub.serve`.
         shutdown_timeout: Longest time in seconds that handlers get to end; then they are cancelled.
 
     Raises:
-        Failure: Nobody can listen there.
+        Failure: Nobody can listen there, or a hub cannot use its broker.
     """
-    keywords: dict[str, Any] = {"ssl": tls, "http": http, "health": health}
+    keywords: dict[str, Any] = {
+        "ssl": tls,
+        "http": http,
+        "health": health,
+        "trusted_proxies": trusted_proxies,
+    }
     for attempt in range(_ATTEMPTS):
         with listen(address) as listener:
             try:
                 run_async(_serve(application, listener, keywords, announce, shutdown_timeout))
+            except BrokerError as exc:
+                raise Failure(f"broker {exc}") from exc
             except OSError as exc:
                 if not isinstance(address, TcpAddress) or exc.errno not in _BIND_ERRORS:
-                    raise  # a hub that cannot reach its broker, a bug: not for us to explain
+                    raise  # a bug: not for us to explain
                 snatched = address.port == 0 and exc.errno == errno.EADDRINUSE
                 if not snatched or attempt == _ATTEMPTS - 1:
                     raise bind_failure(exc, address.host, address.port) from exc

@@ -24,6 +24,7 @@ from hubbub.server.connection import ServerConnection
 from hubbub.server.front import Front
 from hubbub.server.health import Health
 from hubbub.server.http import HTTPService
+from hubbub.server.proxies import ForwardedScope, TrustedProxies
 from hubbub.server.routing import (
     Handler,
     ProcessRequest,
@@ -48,6 +49,7 @@ class Server(parent.Server):
     Attributes:
         http: Serves the requests that are no WebSocket upgrade.
         front: Where connections are until their first request has been read.
+        proxies: Whose word counts for who the client is.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Server(parent.Server):
         contexts: Sequence[contextlib.AbstractAsyncContextManager[Any]] = (),
         services: Sequence[Service] = (),
         reporting: Sequence[Reporting] = (),
+        proxies: TrustedProxies | None = None,
         open_timeout: float | None = 10,
         close_timeout: float | None = 10,
     ) -> None:
         super().__init__(create_server, handler, logger)
         self.http = http
         self.front = Front(http, open_timeout)
+        self.proxies = proxies or TrustedProxies()
         self._contexts = (http, *contexts)
         self._services = services
         self._reporting = reporting
@@ -182,6 +186,7 @@ def serve(
     process_request: ProcessRequest | None = None,
     process_response: ProcessResponse | None = None,
     server_header: str | None = SERVER,
+    trusted_proxies: Sequence[str] = (),
     # Timeouts
     open_timeout: float | None = 10,
     ping_interval: float | None = 20,
@@ -238,6 +243,10 @@ def serve(
         process_request: Called with the connection and the request of an upgrade; may answer it.
         process_response: Called with the response too; may replace it.
         server_header: Value of the `Server` header; `None`: no such header.
+        trusted_proxies: Addresses and networks (`10.0.0.0/8`) of proxies, and `unix` for those on a
+            Unix socket, that are believed when they say in `X-Forwarded-For`, `-Proto` and `-Host`
+            or in `Forwarded` (RFC 7239) who the client is: `ServerConnection.client_address`, and
+            `client` and `scheme` for the app. Others' headers are ignored.
         open_timeout: Seconds for the request's head, and again for the handshake; `None`: no limit.
         ping_interval: Seconds between keepalive pings; `None`: no keepalive.
         ping_timeout: Seconds to wait for a pong, and for a peer that stopped reading to take any
@@ -257,6 +266,7 @@ def serve(
     Raises:
         TypeError: A handler is not callable, `create_connection` makes something else.
         ValueError: A path or the name of a compression cannot be used.
+        ConfigError: One of `trusted_proxies` is none of these.
         StartupError: On entering: the ASGI app's startup failed.
         OSError: On entering: the address cannot be listened on.
     """
@@ -277,6 +287,10 @@ def serve(
     layers: list[Callable[[ASGIApp], ASGIApp]] = []
     if health is not False:
         layers.append(lambda app: Health(app, lambda: server.outage, first=health is True))
+
+    proxies = TrustedProxies(trusted_proxies)
+    if proxies:
+        layers.append(lambda app: ForwardedScope(app, proxies))
 
     def make_connection(protocol: Any, engine: Any, **options: Any) -> ServerConnection:
         return (create_connection or ServerConnection)(protocol, server, **options)
@@ -312,6 +326,7 @@ def serve(
         contexts=_contexts(handlers),
         services=_services(handlers),
         reporting=_reporting(handlers),
+        proxies=proxies,
         open_timeout=open_timeout,
         close_timeout=close_timeout,
     )
