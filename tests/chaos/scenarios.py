@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.chaos.disk import disk
 from tests.chaos.namespaces import cable
 from tests.chaos.node import Node, node
-from tests.chaos.scenario import Need, Scale, Scenario, Setting, Told
+from tests.chaos.scenario import SECOND, Need, Scale, Scenario, Setting, Told
 from tests.chaos.slow import Slow
 from tests.chaos.valkey import valkey
 
@@ -204,6 +204,7 @@ SCENARIOS = {
             setting=_slow_consumers,
             needs=(Need.VALKEY,),
             size=16_384,
+            most_delay=SECOND,
         ),
         Scenario(
             name="disk-full",
