@@ -489,6 +489,7 @@ async def test_what_expires_leaves_the_file(path: Path) -> None:
                 }
                 group.create_task(publish(broker, str(n % 100), bytes(5_000), **options))
             group.create_task(publish(broker, "b", meta_ttl=1_000.0, history_ttl=1_000.0))
+            group.create_task(publish(broker, "c", history_ttl=30.0))  # its epoch stays 30 days
         await swept(broker, clock, 31.0)
         during = [await read(broker, "7"), await read(broker, "b")]
         await swept(broker, clock, 280.0)
@@ -496,8 +497,8 @@ async def test_what_expires_leaves_the_file(path: Path) -> None:
 
     assert during == [[], [b"1"]]
     assert count(path, "publication") == 1
-    # One was read later, which prolonged it to 30 days.
-    assert count(path, "stream") == 2
+    # "7" was read later, which prolonged it to 30 days.
+    assert count(path, "stream") == 3
     assert count(path, "result") == 0
     assert count(path, "garbage") == 0
     assert size < 256 * 1024 * 5  # 3 MB were published
