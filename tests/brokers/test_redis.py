@@ -5,10 +5,12 @@ import contextlib
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import trustme
 
 from hubbub import BrokerError, CommandError, Hub, Position, PresenceStats
 from hubbub.brokers.redis.broker import RedisBroker
@@ -18,7 +20,7 @@ from hubbub.model import Publication
 from hubbub.protocol.replies import Push
 from hubbub.protocol.values import StreamPosition
 from hubbub.testing import HubClient, connect
-from tests.servers.valkey import ValkeyServer, free_port
+from tests.servers.valkey import ValkeyServer, find_redis, free_port
 from tests.timing import MS
 
 # Seconds that a server may be silent; a link is found dead within 1.25 times that.
@@ -399,6 +401,31 @@ async def test_wrong_password_is_an_error_that_does_not_show_it() -> None:
             assert "s3cret" not in f"{caught.value} {broker!r} {broker.address!r}"
         async with RedisBroker(server.url).running(Recorder()):
             pass
+
+
+async def test_server_is_reached_by_tls_with_verified_certificates(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    files = {"ca": tmp_path / "ca.pem", "cert": tmp_path / "cert.pem", "key": tmp_path / "key.pem"}
+    authority.cert_pem.write_to_path(files["ca"])
+    certificate.cert_chain_pems[0].write_to_path(files["cert"])
+    certificate.private_key_pem.write_to_path(files["key"])
+    port = free_port()
+    options = {
+        "tls-port": str(port),
+        "tls-ca-cert-file": str(files["ca"]),
+        "tls-cert-file": str(files["cert"]),
+        "tls-key-file": str(files["key"]),
+    }
+    with ValkeyServer(find_redis(), options=options):
+        url = f"rediss://127.0.0.1:{port}"
+        query = "&".join(f"{name}={path}" for name, path in files.items())
+        broker = RedisBroker(f"{url}?{query}")
+        async with broker.running(Recorder()):
+            await broker.publish("a", Publication(b"1"))
+        with pytest.raises(BrokerError, match="certificate"):
+            async with RedisBroker(url).running(Recorder()):
+                pass
 
 
 async def test_no_server_is_an_error_at_once() -> None:
