@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hubbub import ConfigError
@@ -85,6 +85,7 @@ def test_url_that_is_not_understood_is_an_error_without_the_password(
     assert "s3cret" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_names_of_a_channel_live_in_one_slot(channel: str) -> None:
     names = Names("hubbub", 1)
@@ -98,6 +99,7 @@ def test_names_of_a_channel_live_in_one_slot(channel: str) -> None:
     assert tag != CONTROL
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_channels_have_names_of_their_own(one: str, other: str) -> None:
     names = Names("hubbub", 0)
@@ -116,6 +118,7 @@ PUBLICATIONS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(PUBLICATIONS, st.integers(1, 2**53))
 def test_publication_comes_out_as_it_went_in(publication: Publication, offset: int) -> None:
     body = codec.encode_publication(publication)
@@ -131,6 +134,7 @@ def test_publication_comes_out_as_it_went_in(publication: Publication, offset: i
     assert (expected.epoch, expected.offset) == ("abc", offset)
 
 
+@settings(deadline=None)
 @given(INFOS)
 def test_joins_leaves_and_presence_come_out_as_they_went_in(info: ClientInfo) -> None:
     for event in (Join(info), Leave(info)):
@@ -138,6 +142,7 @@ def test_joins_leaves_and_presence_come_out_as_they_went_in(info: ClientInfo) ->
     assert codec.decode_presence(codec.encode_presence(info)) == info
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_message_that_is_none_is_a_value_error(message: bytes) -> None:
     with contextlib.suppress(ValueError):
