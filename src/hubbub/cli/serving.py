@@ -4,9 +4,9 @@ import asyncio
 import errno
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 from starlette.types import ASGIApp
 
@@ -17,6 +17,7 @@ from hubbub.cli.loader import Application
 from hubbub.cli.loops import run_async, thread_safe
 from hubbub.cli.signals import on_stop_signals
 from hubbub.cli.supervision import watch_supervisor
+from hubbub.errors import BrokerError
 
 __all__ = ["SHUTDOWN_TIMEOUT", "serve_application", "server_tls"]
 
@@ -41,6 +42,8 @@ def serve_application(
     announce: Callable[[Listener], None],
     *,
     http: ASGIApp | None = None,
+    health: bool | None = None,
+    trusted_proxies: Sequence[str] = (),
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
 ) -> None:
     """Serve until SIGINT or SIGTERM; clients are then closed with 1001 (going away).
@@ -53,18 +56,28 @@ def serve_application(
         tls: Certificate and key; `None`: no TLS.
         announce: Called when connections are accepted.
         http: ASGI app for requests that are no upgrade; `None`: a page to try the server with.
+        health: As for `hubbub.serve`.
+        trusted_proxies: As for `hubbub.serve`.
         shutdown_timeout: Longest time in seconds that handlers get to end; then they are cancelled.
 
     Raises:
-        Failure: Nobody can listen there.
+        Failure: Nobody can listen there, or a hub cannot use its broker.
     """
+    keywords: dict[str, Any] = {
+        "ssl": tls,
+        "http": http,
+        "health": health,
+        "trusted_proxies": trusted_proxies,
+    }
     for attempt in range(_ATTEMPTS):
         with listen(address) as listener:
             try:
-                run_async(_serve(application, listener, tls, announce, http, shutdown_timeout))
+                run_async(_serve(application, listener, keywords, announce, shutdown_timeout))
+            except BrokerError as exc:
+                raise Failure(f"broker {exc}") from exc
             except OSError as exc:
                 if not isinstance(address, TcpAddress) or exc.errno not in _BIND_ERRORS:
-                    raise  # a hub that cannot reach its broker, a bug: not for us to explain
+                    raise  # a bug: not for us to explain
                 snatched = address.port == 0 and exc.errno == errno.EADDRINUSE
                 if not snatched or attempt == _ATTEMPTS - 1:
                     raise bind_failure(exc, address.host, address.port) from exc
@@ -123,16 +136,15 @@ def _check_readable(option: str, path: str) -> None:
 async def _serve(
     application: Application,
     listener: Listener,
-    tls: ssl.SSLContext | None,
+    keywords: Mapping[str, Any],
     announce: Callable[[Listener], None],
-    http: ASGIApp | None,
     shutdown_timeout: float,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     on_stop_signals(thread_safe(stop.set), listener.release)
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(_server(application, listener, tls, http))
+        server = await stack.enter_async_context(_server(application, listener, keywords))
         stack.enter_context(watch_supervisor(stop.set))
         announce(listener)
         await stop.wait()
@@ -149,9 +161,6 @@ def _cancel_handlers(server: Server, shutdown_timeout: float) -> None:
         task.cancel()
 
 
-def _server(
-    application: Application, listener: Listener, tls: ssl.SSLContext | None, http: ASGIApp | None
-) -> Server:
-    if listener.unix:
-        return unix_serve(application, ssl=tls, http=http, **listener.keywords)
-    return serve(application, ssl=tls, http=http, **listener.keywords)
+def _server(application: Application, listener: Listener, keywords: Mapping[str, Any]) -> Server:
+    server = unix_serve if listener.unix else serve
+    return server(application, **keywords, **listener.keywords)
