@@ -531,7 +531,8 @@ class Hub:
         """Subscribe connected clients to a channel from the server's side.
 
         Nothing happens to a client that is subscribed already. One that has too many channels
-        stays as it is, and a warning is logged.
+        stays as it is, and a warning is logged. All nodes are told; this does not wait until the
+        clients are subscribed, so without `since` what is published meanwhile may be missed.
 
         Args:
             user: All connections of the user.
