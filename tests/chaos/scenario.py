@@ -149,6 +149,7 @@ class Scenario:
         refuses: Whether publications have to be refused meanwhile, by those that cannot work.
         size: Of payloads in bytes.
         alone: Whether the hub has one node, whatever the scale says.
+        connected: Whether all clients have to stay connected throughout.
         most_delay: Seconds in which 99 of 100 deliveries have to come; `None`: some wait for the
             repair.
     """
@@ -161,6 +162,7 @@ class Scenario:
     refuses: bool = False
     size: int = 128
     alone: bool = False
+    connected: bool = False
     most_delay: float | None = None
 
 
@@ -375,6 +377,8 @@ def _problems(
         problems.append("every publication was acknowledged, also by who cannot work")
     if report.acknowledged < 0.2 * report.sent or not report.deliveries:
         problems.append(f"only {report.acknowledged} of {report.sent} were acknowledged")
+    if scenario.connected and report.reconnects:
+        problems.append(f"{report.reconnects} connections were lost, and none had to be")
     delay = sdks.delay(0.99)
     if scenario.most_delay is not None and delay > scenario.most_delay:
         problems.append(f"99 of 100 deliveries took {delay:.3f} s, not {scenario.most_delay:g}")

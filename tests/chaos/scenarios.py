@@ -197,6 +197,7 @@ SCENARIOS = {
             setting=_cut_off,
             needs=(Need.VALKEY, Need.NAMESPACES),
             refuses=True,
+            connected=True,
         ),
         Scenario(
             name="slow-consumers",
@@ -204,7 +205,9 @@ SCENARIOS = {
             setting=_slow_consumers,
             needs=(Need.VALKEY,),
             size=16_384,
-            most_delay=SECOND,
+            connected=True,
+            # Who waited for them would wait until they are ended, ten times as long.
+            most_delay=3 * SECOND,
         ),
         Scenario(
             name="disk-full",
@@ -212,6 +215,7 @@ SCENARIOS = {
             setting=_disk_full,
             needs=(Need.VALKEY, Need.DISK),
             refuses=True,
+            connected=True,
         ),
         Scenario(
             name="sqlite-killed",
@@ -226,6 +230,7 @@ SCENARIOS = {
             setting=_sqlite_disk_full,
             needs=(Need.DISK,),
             refuses=True,
+            connected=True,
             alone=True,
         ),
     )
