@@ -134,7 +134,7 @@ class Link:
         """Why the link is of no use; `None`: it is up."""
         wire, subscriptions = self._wire, self._subscriptions
         if wire is None or wire.lost or subscriptions is None or subscriptions.lost:
-            return self._problem or "the link to the server has just broken"
+            return self._problem or f"the link to {self._where} has just broken"
         return self._problem
 
     # What brokers ask of it.
