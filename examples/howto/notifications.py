@@ -27,8 +27,10 @@ async def notify(name: str, text: str) -> int:
 
 @app.put("/projects/{project}/members/{name}")
 async def join(project: str, name: str) -> None:
-    await hub.add_subscription(f"project:{project}", user=name)
-    await hub.publish(f"project:{project}", f"{name} joined")
+    channel = f"project:{project}"
+    before = (await hub.history(channel, limit=0)).position
+    await hub.add_subscription(channel, user=name, since=before)
+    await hub.publish(channel, f"{name} joined")  # perhaps before the subscription is there
 
 
 @app.delete("/projects/{project}/members/{name}")
