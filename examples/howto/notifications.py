@@ -28,9 +28,10 @@ async def notify(name: str, text: str) -> int:
 @app.put("/projects/{project}/members/{name}")
 async def join(project: str, name: str) -> None:
     channel = f"project:{project}"
-    before = (await hub.history(channel, limit=0)).position
-    await hub.add_subscription(channel, user=name, since=before)
-    await hub.publish(channel, f"{name} joined")  # perhaps before the subscription is there
+    # From here on nothing is missed, however long the subscription takes.
+    since = (await hub.history(channel, limit=0)).position
+    await hub.add_subscription(channel, user=name, since=since)
+    await hub.publish(channel, f"{name} joined")
 
 
 @app.delete("/projects/{project}/members/{name}")

@@ -25,7 +25,7 @@ from hubbub.brokers.sqlite import SqliteBroker
 from hubbub.clock import Clock
 from hubbub.errors import PositionLost
 from hubbub.hub.listening import Listening
-from hubbub.hub.node import DELIVERY_TIME
+from hubbub.hub.positions import DELIVERY_TIME
 from hubbub.model import ChannelKeywords, Limits, Position, Publication
 from hubbub.testing import FakeClock
 from tests.hub.sdk_model import MemoryClient, Port, SDKModel, Track

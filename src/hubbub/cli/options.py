@@ -9,12 +9,15 @@ from hubbub.cli.failure import USAGE, Failure
 from hubbub.cli.limits import whole_number_from
 from hubbub.cli.listening import InheritedSocket, ListenAddress, TcpAddress, UnixAddress
 from hubbub.cli.logs import LogFormat, LogLevel
+from hubbub.errors import ConfigError
+from hubbub.server.proxies import TrustedProxies
 
 __all__ = [
     "DEFAULT_HOST",
     "DEFAULT_PORT",
     "CertfileOption",
     "FdOption",
+    "HealthOption",
     "HostOption",
     "InsecureOption",
     "KeyfileOption",
@@ -22,6 +25,7 @@ __all__ = [
     "LogLevelOption",
     "PortOption",
     "ReloadOption",
+    "TrustedProxyOption",
     "UdsOption",
     "UrlArgument",
     "listen_address",
@@ -29,6 +33,15 @@ __all__ = [
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 8005
+
+
+def _proxy(text: str) -> str:
+    try:
+        TrustedProxies([text])
+    except ConfigError as exc:
+        raise typer.BadParameter(exc.problem) from None
+    return text
+
 
 HostOption = Annotated[
     str,
@@ -73,6 +86,15 @@ ReloadOption = Annotated[
         help="Restart when a Python file in the working directory changes.",
     ),
 ]
+HealthOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--health/--no-health",
+        envvar="HUBBUB_HEALTH",
+        show_default="where --http answers 404",
+        help="Answer /healthz and /readyz before --http is asked, or not at all.",
+    ),
+]
 LogLevelOption = Annotated[
     LogLevel,
     typer.Option(envvar="HUBBUB_LOG_LEVEL", case_sensitive=False, help="Least level to log."),
@@ -81,6 +103,16 @@ LogFormatOption = Annotated[
     LogFormat,
     typer.Option(
         envvar="HUBBUB_LOG_FORMAT", case_sensitive=False, help="Lines for people, or JSON objects."
+    ),
+]
+TrustedProxyOption = Annotated[
+    list[str],
+    typer.Option(
+        envvar="HUBBUB_TRUSTED_PROXIES",
+        parser=_proxy,
+        metavar="ADDRESS",
+        show_default=False,
+        help="Proxy that is believed who the client is: address, network, or unix; repeatable.",
     ),
 ]
 UrlArgument = Annotated[

@@ -22,12 +22,14 @@ from hubbub.cli.options import (
     DEFAULT_PORT,
     CertfileOption,
     FdOption,
+    HealthOption,
     HostOption,
     KeyfileOption,
     LogFormatOption,
     LogLevelOption,
     PortOption,
     ReloadOption,
+    TrustedProxyOption,
     UdsOption,
     listen_address,
 )
@@ -59,6 +61,8 @@ def run(
     fd: FdOption = None,
     ssl_certfile: CertfileOption = None,
     ssl_keyfile: KeyfileOption = None,
+    health: HealthOption = None,
+    trusted_proxy: TrustedProxyOption = [],  # noqa: B006 - Typer copies it
     reload: ReloadOption = False,
     log_level: LogLevelOption = LogLevel.INFO,
     log_format: LogFormatOption = LogFormat.TEXT,
@@ -72,6 +76,8 @@ def run(
         listen_address(context, host, port, uds, fd),
         ssl_certfile,
         ssl_keyfile,
+        health,
+        tuple(trusted_proxy),
         log_level,
         log_format,
     )
@@ -91,6 +97,8 @@ class _Service:
     address: ListenAddress
     certfile: str | None
     keyfile: str | None
+    health: bool | None
+    trusted_proxies: tuple[str, ...]
     log_level: LogLevel
     log_format: LogFormat
 
@@ -98,7 +106,15 @@ class _Service:
         tls = server_tls(self.certfile, self.keyfile)
         application = load(self.target)
         http = None if self.http is None else load_http(self.http)
-        serve_application(application, self.address, tls, self._announce, http=http)
+        serve_application(
+            application,
+            self.address,
+            tls,
+            self._announce,
+            http=http,
+            health=self.health,
+            trusted_proxies=self.trusted_proxies,
+        )
 
     def reload(self) -> None:
         address = self.address
@@ -117,6 +133,9 @@ class _Service:
             arguments.append(f"--ssl-certfile={self.certfile}")
         if self.keyfile is not None:
             arguments.append(f"--ssl-keyfile={self.keyfile}")
+        if self.health is not None:
+            arguments.append("--health" if self.health else "--no-health")
+        arguments += [f"--trusted-proxy={proxy}" for proxy in self.trusted_proxies]
         return [*arguments, f"--log-level={self.log_level}", f"--log-format={self.log_format}"]
 
     def _announce(self, listener: Listener) -> None:

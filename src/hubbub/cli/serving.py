@@ -4,9 +4,9 @@ import asyncio
 import errno
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 from starlette.types import ASGIApp
 
@@ -42,6 +42,8 @@ def serve_application(
     announce: Callable[[Listener], None],
     *,
     http: ASGIApp | None = None,
+    health: bool | None = None,
+    trusted_proxies: Sequence[str] = (),
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
 ) -> None:
     """Serve until SIGINT or SIGTERM; clients are then closed with 1001 (going away).
@@ -54,15 +56,23 @@ def serve_application(
         tls: Certificate and key; `None`: no TLS.
         announce: Called when connections are accepted.
         http: ASGI app for requests that are no upgrade; `None`: a page to try the server with.
+        health: As for `hubbub.serve`.
+        trusted_proxies: As for `hubbub.serve`.
         shutdown_timeout: Longest time in seconds that handlers get to end; then they are cancelled.
 
     Raises:
         Failure: Nobody can listen there, or a hub cannot use its broker.
     """
+    keywords: dict[str, Any] = {
+        "ssl": tls,
+        "http": http,
+        "health": health,
+        "trusted_proxies": trusted_proxies,
+    }
     for attempt in range(_ATTEMPTS):
         with listen(address) as listener:
             try:
-                run_async(_serve(application, listener, tls, announce, http, shutdown_timeout))
+                run_async(_serve(application, listener, keywords, announce, shutdown_timeout))
             except BrokerError as exc:
                 raise Failure(f"broker {exc}") from exc
             except OSError as exc:
@@ -126,16 +136,15 @@ def _check_readable(option: str, path: str) -> None:
 async def _serve(
     application: Application,
     listener: Listener,
-    tls: ssl.SSLContext | None,
+    keywords: Mapping[str, Any],
     announce: Callable[[Listener], None],
-    http: ASGIApp | None,
     shutdown_timeout: float,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     on_stop_signals(thread_safe(stop.set), listener.release)
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(_server(application, listener, tls, http))
+        server = await stack.enter_async_context(_server(application, listener, keywords))
         stack.enter_context(watch_supervisor(stop.set))
         announce(listener)
         await stop.wait()
@@ -152,9 +161,6 @@ def _cancel_handlers(server: Server, shutdown_timeout: float) -> None:
         task.cancel()
 
 
-def _server(
-    application: Application, listener: Listener, tls: ssl.SSLContext | None, http: ASGIApp | None
-) -> Server:
-    if listener.unix:
-        return unix_serve(application, ssl=tls, http=http, **listener.keywords)
-    return serve(application, ssl=tls, http=http, **listener.keywords)
+def _server(application: Application, listener: Listener, keywords: Mapping[str, Any]) -> Server:
+    server = unix_serve if listener.unix else serve
+    return server(application, **keywords, **listener.keywords)
