@@ -43,7 +43,7 @@ class Manner(NamedTuple):
 
 def refuse(node: Node, origins: Origins, headers: Headers, *, secure: bool) -> Refusal | None:
     """Decide whether a client may connect; `None`: it may."""
-    if not node.running:
+    if not node.running or node.draining:
         return Refusal(503, "Shutting down.\n")
     limit = node.limits.connections
     if limit is not None and len(node.registry.connections) >= limit:

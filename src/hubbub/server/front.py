@@ -6,6 +6,7 @@ again between two requests of HTTP (keep-alive).
 """
 
 import asyncio
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,8 @@ class Front:
         self.http = http
         self.open_timeout = open_timeout
         self._waiting: set[_Head] = set()
-        self._empty = asyncio.Event()
+        self._opening: set[_Head] = set()  # those that have not sent their first request
+        self._changed = asyncio.Event()
         self._closed = False
 
     @property
@@ -50,7 +52,7 @@ class Front:
 
     def admit(self, websocket: "ServerConnection", transport: asyncio.Transport) -> None:
         """Wait for the first request of a new connection."""
-        self._wait(websocket, transport, self.open_timeout)
+        self._opening.add(self._wait(websocket, transport, self.open_timeout))
 
     def admit_again(self, websocket: "ServerConnection", transport: asyncio.Transport) -> None:
         """Wait for the next request of a connection that was HTTP so far."""
@@ -58,17 +60,26 @@ class Front:
 
     def _wait(
         self, websocket: "ServerConnection", transport: asyncio.Transport, timeout: float | None
-    ) -> None:
+    ) -> "_Head":
         head = _Head(self, websocket, transport, timeout)
         self._waiting.add(head)
         if self._closed:
             head.turn_away()
+        return head
 
     def forget(self, head: "_Head") -> None:
         """Take note that a connection is not here any more."""
         self._waiting.discard(head)
-        if not self._waiting:
-            self._empty.set()
+        self._opening.discard(head)
+        self._changed.set()
+
+    async def opened(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, no failure
+        """Wait until every new connection has sent its request or has gone, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._opening:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     async def close(self) -> None:
         """Turn away who has not sent a whole head: 503 if it began to, else just the end.
@@ -79,8 +90,8 @@ class Front:
         for head in list(self._waiting):
             head.turn_away()
         while self._waiting:
-            self._empty.clear()
-            await self._empty.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
 
 class _Head(asyncio.Protocol):
