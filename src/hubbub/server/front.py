@@ -41,7 +41,7 @@ class Front:
         self.http = http
         self.open_timeout = open_timeout
         self._waiting: set[_Head] = set()
-        self._opening: set[_Head] = set()  # those that have not sent their first request
+        self._opening: set[ServerConnection] = set()
         self._changed = asyncio.Event()
         self._closed = False
 
@@ -52,7 +52,8 @@ class Front:
 
     def admit(self, websocket: "ServerConnection", transport: asyncio.Transport) -> None:
         """Wait for the first request of a new connection."""
-        self._opening.add(self._wait(websocket, transport, self.open_timeout))
+        self._opening.add(websocket)
+        self._wait(websocket, transport, self.open_timeout)
 
     def admit_again(self, websocket: "ServerConnection", transport: asyncio.Transport) -> None:
         """Wait for the next request of a connection that was HTTP so far."""
@@ -60,21 +61,24 @@ class Front:
 
     def _wait(
         self, websocket: "ServerConnection", transport: asyncio.Transport, timeout: float | None
-    ) -> "_Head":
+    ) -> None:
         head = _Head(self, websocket, transport, timeout)
         self._waiting.add(head)
         if self._closed:
             head.turn_away()
-        return head
 
     def forget(self, head: "_Head") -> None:
         """Take note that a connection is not here any more."""
         self._waiting.discard(head)
-        self._opening.discard(head)
         self._changed.set()
 
-    async def opened(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, no failure
-        """Wait until every new connection has sent its request or has gone, at most so long."""
+    def opened(self, websocket: "ServerConnection") -> None:
+        """Take note that a connection is not new any more: HTTP, a WebSocket, or gone."""
+        self._opening.discard(websocket)
+        self._changed.set()
+
+    async def wait_opened(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, no failure
+        """Wait until no connection is new, at most so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self._opening:
@@ -136,6 +140,7 @@ class _Head(asyncio.Protocol):
             self._start_timer(self._front.open_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._front.opened(self._websocket)
         self._leave()
 
     def turn_away(self) -> None:
@@ -153,6 +158,7 @@ class _Head(asyncio.Protocol):
             self._transport.set_protocol(self._websocket)
             self._websocket.upgrade(self._transport, data[:end], data[end:])
         else:
+            self._front.opened(self._websocket)
             self._front.http.adopt(self._front, self._websocket, self._transport, data)
 
     def _refuse(self, status: int, text: str) -> None:

@@ -39,7 +39,7 @@ from hubbub.server.welcome import welcome
 __all__ = ["Server", "serve", "unix_serve"]
 
 OPENING_TIME = 1.0
-"""Seconds that accepted connections have to send their request before a drain goes on."""
+"""Seconds that accepted connections have to open before a drain goes on."""
 
 
 class Server(parent.Server):
@@ -93,7 +93,8 @@ class Server(parent.Server):
         self._opening = True
         self.server.close()
         try:
-            await self.front.opened(min(seconds, OPENING_TIME))
+            if seconds:
+                await self.front.wait_opened(OPENING_TIME)
         finally:
             self._opening = False
         async with asyncio.TaskGroup() as group:

@@ -62,9 +62,9 @@ def find_server() -> Path | None:
 class EmbeddedBroker:
     """A server that lives as long as the supervisor, whatever the supervisor dies of.
 
-    It keeps its data in a private directory, by an append-only file that is written each second: if
-    it dies, a second one goes on with it. If that cannot be read, it begins without, and clients
-    are told that their positions are gone.
+    It keeps its data in a private directory, by an append-only file: if it dies, a second one goes
+    on with all that was acknowledged. If that cannot be read, it begins without, and clients are
+    told that their positions are gone.
 
     Args:
         program: Of Valkey, or of Redis from 6.2 on.
@@ -79,7 +79,8 @@ class EmbeddedBroker:
     @property
     def url(self) -> str:
         """Where it is, while it is running."""
-        return f"unix://{self._socket}"
+        # Streams go on in another process: it has what was acknowledged, or nothing at all.
+        return f"unix://{self._socket}?epochs=keep"
 
     @property
     def pid(self) -> int | None:
@@ -167,7 +168,10 @@ class EmbeddedBroker:
             "loglevel": "warning",
             "save": "",
             "appendonly": "yes",
-            "appendfsync": "everysec",
+            # Written before each answer, so that the server's death loses nothing. It is for the
+            # machine's death that files are synced, and these do not outlive the supervisor; and
+            # `everysec` delays writes while it syncs.
+            "appendfsync": "no",
             "maxmemory-policy": "noeviction",
         }
         self._process = await asyncio.create_subprocess_exec(
