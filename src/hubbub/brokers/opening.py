@@ -8,10 +8,13 @@ from hubbub.brokers.memory import MemoryBroker
 from hubbub.clock import Clock
 from hubbub.errors import ConfigError
 
-__all__ = ["BROKER_VARIABLE", "SCHEMES", "open_broker"]
+__all__ = ["BROKER_VARIABLE", "SCHEMES", "WORKER_VARIABLE", "check_reach", "open_broker"]
 
 BROKER_VARIABLE = "HUBBUB_BROKER"
 """Environment variable with the URL of hubs that are made without one."""
+
+WORKER_VARIABLE = "HUBBUB_WORKER"
+"""Environment variable of worker processes: which of how many, `2/4`."""
 
 DEFAULT_BROKER = "memory:"
 
@@ -22,7 +25,28 @@ def _memory(url: str, clock: Clock) -> Broker:
     return MemoryBroker(clock=clock)
 
 
-SCHEMES: Mapping[str, Callable[[str, Clock], Broker]] = {"memory": _memory}
+def _redis(url: str, clock: Clock) -> Broker:
+    try:
+        from hubbub.brokers.redis.broker import RedisBroker
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] not in ("redis", "hiredis"):
+            raise
+        raise ConfigError(
+            "broker", "Valkey and Redis need the extra: pip install 'hubbub[redis]'"
+        ) from exc
+    return RedisBroker(url)
+
+
+SCHEMES: Mapping[str, Callable[[str, Clock], Broker]] = {
+    "memory": _memory,
+    "redis": _redis,
+    "rediss": _redis,
+    "unix": _redis,
+    "redis+sentinel": _redis,
+    "rediss+sentinel": _redis,
+    "redis+cluster": _redis,
+    "rediss+cluster": _redis,
+}
 """What makes the broker of a URL, by the URL's scheme."""
 
 
@@ -34,7 +58,8 @@ def open_broker(url: str | None, clock: Clock) -> Broker:
         clock: For brokers that keep their own time.
 
     Raises:
-        ConfigError: The scheme is unknown, or the URL is not one of its.
+        ConfigError: The scheme is unknown, the URL is not one of its, or it needs an extra that
+            is not installed.
     """
     if url is None:
         url = os.environ.get(BROKER_VARIABLE) or DEFAULT_BROKER
@@ -42,5 +67,24 @@ def open_broker(url: str | None, clock: Clock) -> Broker:
     make = SCHEMES.get(scheme) if colon else None
     if make is None:
         known = ", ".join(f"{name}:" for name in SCHEMES)
-        raise ConfigError("broker", f"{url!r} has none of the schemes {known}")
+        # Not the URL: it may have a password.
+        raise ConfigError("broker", f"scheme {scheme!r} of the URL is none of {known}")
     return make(url, clock)
+
+
+def check_reach(broker: Broker) -> None:
+    """See that a broker reaches all workers, if this process is one of several.
+
+    Raises:
+        ConfigError: It is alone: what is published here would reach the clients of this worker,
+            which are some of them, and nobody would notice before production.
+    """
+    _, _, workers = os.environ.get(WORKER_VARIABLE, "").partition("/")
+    if broker.alone and workers not in {"", "1"}:
+        name = type(broker).__name__
+        raise ConfigError(
+            f"--workers {workers}",
+            f"the hub's broker ({name}) is for one process, and would reach the clients of one "
+            "worker only: give --broker redis://..., or make the hub without a broker and "
+            "pip install 'hubbub[workers]' for an embedded one, or give --workers 1",
+        )

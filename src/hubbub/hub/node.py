@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import random
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hubbub.brokers.base import Broker, Event
 from hubbub.clock import Clock
 from hubbub.errors import (
-    BrokerError,
     DisconnectCode,
     UnknownChannel,
 )
@@ -29,6 +30,8 @@ from hubbub.hub.fanout import Fanout
 from hubbub.hub.group import Group, Tally
 from hubbub.hub.links import Links
 from hubbub.hub.outbox import Changes
+from hubbub.hub.positions import Positions
+from hubbub.hub.prolonging import Prolonging
 from hubbub.hub.registry import Registry
 from hubbub.hub.session import Session, finish
 from hubbub.hub.steering import Steering
@@ -43,13 +46,10 @@ if TYPE_CHECKING:
     from hubbub.hub.payloads import Payloads
     from hubbub.hub.subscription import Subscription
 
-__all__ = ["DELIVERY_TIME", "Node", "Settings"]
+__all__ = ["Node", "Settings"]
 
 CHECK_INTERVAL = 40.0
 """Seconds without a publication after which a position is compared with the broker's."""
-
-DELIVERY_TIME = 0.2
-"""Seconds that a broker may take to deliver what its history has already."""
 
 PRESENCE_INTERVAL = 25.0
 """Seconds after which presence is prolonged, at brokers that forget it."""
@@ -59,6 +59,9 @@ PRESENCE_TTL = 60.0
 
 MAX_TTL = 365 * 86_400.0
 """Seconds until an expiry is looked at again, and that clients are told at most."""
+
+DRAIN_TICK = 0.1
+"""Seconds between two batches of sessions that a drain ends."""
 
 LEAVE_TIMEOUT = 5.0
 """Seconds that hooks have to end when the hub is left; then they are cancelled."""
@@ -93,6 +96,7 @@ class Node:
 
     Attributes:
         running: Entered, and not being left.
+        draining: Takes no new sessions, and is ending those there are.
     """
 
     def __init__(
@@ -127,6 +131,7 @@ class Node:
         self.version = version
         self.logger = logging.getLogger("hubbub.hub")
         self.running = False
+        self.draining = False
         self.wheel = TimerWheel(clock, on_error=self._timer_failed)
         self.fanout = Fanout()
         self.changes = Changes()
@@ -140,6 +145,8 @@ class Node:
         self.steering = Steering(self)
         self.cluster = Cluster(self)
         self.links = Links(broker, self.registry.groups.__contains__)
+        self.positions = Positions(self)
+        self.prolonging = Prolonging(self)
         self._known: dict[str, tuple[Channel[Any], dict[str, str | int]]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -177,14 +184,19 @@ class Node:
             async with self.broker.running(self), asyncio.TaskGroup() as group:
                 self._group = group
                 self.links = Links(self.broker, self.registry.groups.__contains__)
-                tasks = [group.create_task(self.links.run())]
+                tasks = [
+                    group.create_task(self.links.run()),
+                    group.create_task(self.positions.run()),
+                ]
                 self.running = True
+                self.draining = False
                 tasks += [
                     group.create_task(function(), name=f"hubbub {function.__qualname__}")
                     for function in self.settings.background
                 ]
                 entered.set_result(None)
                 if not self.broker.alone:
+                    tasks.append(group.create_task(self.prolonging.run()))
                     self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
                     self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
                 self.cluster.enter()
@@ -230,6 +242,25 @@ class Node:
             session.disconnect(DisconnectCode.SHUTDOWN)
         for group in list(self.registry.groups.values()):
             group.end()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new sessions, and end those there are with 3001, in batches.
+
+        In an order of chance: those that came together, for a channel or from a network, do not
+        all come back together.
+        """
+        self.draining = True
+        sessions = list(self.registry.connections)
+        random.shuffle(sessions)
+        batch = max(1, math.ceil(len(sessions) / max(1.0, seconds / DRAIN_TICK)))
+        for begin in range(0, len(sessions), batch):
+            if begin:
+                await asyncio.sleep(DRAIN_TICK)
+            for session in sessions[begin : begin + batch]:
+                session.disconnect(DisconnectCode.SHUTDOWN)
+        # Whose upgrade was under way in the beginning.
+        for session in list(self.registry.connections):
+            session.disconnect(DisconnectCode.SHUTDOWN)
 
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run a coroutine that may suspend, as a task of the hub."""
@@ -371,7 +402,10 @@ class Node:
         """Compare positions with the broker's (`Receiver`)."""
         groups = self.registry.groups
         chosen = list(groups) if channels is None else [each for each in channels if each in groups]
-        self.spawn(self._compare(chosen))
+        self.positions.suspect(chosen)
+        if channels is None:
+            # The broker may have been away for long, or have lost what it had.
+            self.prolonging.due()
 
     # Timers of brokers that are not alone.
 
@@ -379,43 +413,11 @@ class Node:
         self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
         quiet = [name for name, group in self.registry.groups.items() if group.check_quiet()]
         if quiet:
-            self.spawn(self._compare(quiet))
-
-    async def _compare(self, channels: Iterable[str]) -> None:
-        tops: dict[Group, Position] = {}
-        for channel in channels:
-            group = self.registry.groups.get(channel)
-            if group is not None and group.positioned:
-                meta_ttl = group.declaration.options.meta_ttl
-                try:
-                    page = await self.broker.history(channel, limit=0, meta_ttl=meta_ttl)
-                except BrokerError as exc:
-                    self.logger.warning("the position of %r was not checked: %s", channel, exc)
-                else:
-                    tops[group] = page.position
-        # What was published before the answer may still be on its way.
-        await asyncio.sleep(DELIVERY_TIME)
-        for group, top in tops.items():
-            if self.registry.groups.get(group.channel) is group:
-                lost = group.compare(top)
-                if lost:
-                    self.unsubscriber.lose(lost)
+            self.positions.suspect(quiet)
 
     def _prolong_presence(self) -> None:
         self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
-        self.spawn(self._prolong())
-
-    async def _prolong(self) -> None:
-        for session in list(self.registry.sessions.values()):
-            for subscription in list(session.subscriptions.values()):
-                if subscription.present and subscription.settled and not subscription.ended:
-                    await self.broker.add_presence(
-                        subscription.channel, session.id, subscription.info, PRESENCE_TTL
-                    )
-                    current = session.subscriptions.get(subscription.channel)
-                    if subscription.ended and (current is None or not current.present):
-                        # It left meanwhile; its removal may have come before.
-                        await self.broker.remove_presence(subscription.channel, session.id)
+        self.prolonging.due()
 
     # From sessions.
 
