@@ -14,19 +14,6 @@ VARIABLES = (
     *("HOST", "PORT", "UDS", "FD", "RELOAD", "BROKER", "WORKERS", "DRAIN", "LOG_LEVEL"),
     *("LOG_FORMAT", "WORKER", "WORKER_SOCKETS"),
 )
-    "HOST",
-    "PORT",
-    "UDS",
-    "FD",
-    "RELOAD",
-    "BROKER",
-    "WORKERS",
-    "DRAIN",
-    "LOG_LEVEL",
-    "LOG_FORMAT",
-    "WORKER",
-    "WORKER_SOCKETS",
-]
 
 
 @dataclass(frozen=True, slots=True)

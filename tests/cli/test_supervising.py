@@ -14,7 +14,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from hubbub.cli.limits import number_of_workers
-from tests.cli.commands import TIMEOUT, hubbub
+from tests.cli.commands import TIMEOUT, Command, hubbub
 from tests.cli.conftest import Outcome
 
 PLAIN = """

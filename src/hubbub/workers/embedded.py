@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import importlib.util
 import logging
 import os
@@ -19,6 +18,9 @@ from typing import Final
 from hubbub.errors import BrokerError
 from hubbub.workers import tether
 from hubbub.workers.worker import describe_exit
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = ["EmbeddedBroker", "find_server"]
 
