@@ -2,15 +2,20 @@
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import socket
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from hubbub.cli.limits import number_of_workers
@@ -36,10 +41,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(folder: Path, *arguments: str, fds: Sequence[int] = ()) -> AbstractContextManager[Command]:
+def run(
+    folder: Path, *arguments: str, fds: Sequence[int] = (), env: Mapping[str, str] | None = None
+) -> AbstractContextManager[Command]:
     """Run two workers."""
     options = ("--workers", "2", *NO_BROKER)
-    return hubbub("run", "app:greet", *options, *arguments, cwd=folder, fds=fds)
+    return hubbub("run", "app:greet", *options, *arguments, cwd=folder, fds=fds, env=env)
 
 
 def greetings(open_one: Callable[[], ClientConnection]) -> set[str]:
@@ -129,19 +136,25 @@ def test_workers_share_a_port_with_one_banner_and_number_their_logs(folder: Path
         assert {record.get("worker") for record in records} == {None, 1, 2}
 
 
-def test_workers_share_a_unix_socket(folder: Path) -> None:
-    path = folder / "socket"
-    with run(folder, "--uds", str(path)) as command:
-        command.stdout.wait_for("Ctrl.C stops it")
-        assert greetings(lambda: unix_connect(str(path))) <= {"1/2", "2/2"}
-        command.signal(signal.SIGHUP)
-        command.stderr.wait_for("all workers are replaced")
-        assert greetings(lambda: unix_connect(str(path))) <= {"1/2", "2/2"}
-        command.signal(signal.SIGTERM)
+def test_workers_share_a_unix_socket_and_systemd_is_told_their_state(folder: Path) -> None:
+    path, manager = folder / "socket", socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with manager:
+        manager.bind(str(folder / "notify"))
+        manager.settimeout(TIMEOUT)
+        env = {"NOTIFY_SOCKET": str(folder / "notify")}
+        with run(folder, "--uds", str(path), env=env) as command:
+            assert manager.recv(256) == b"READY=1"
+            assert greetings(lambda: unix_connect(str(path))) <= {"1/2", "2/2"}
+            command.signal(signal.SIGHUP)
+            assert manager.recv(256).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert manager.recv(256) == b"READY=1"
+            assert greetings(lambda: unix_connect(str(path))) <= {"1/2", "2/2"}
+            command.signal(signal.SIGTERM)
+            assert manager.recv(256) == b"STOPPING=1"
 
-        assert command.wait() == 0
-        assert not path.exists()
-        assert len(re.findall("Ctrl.C stops it", command.stdout.text)) == 1
+            assert command.wait() == 0
+            assert not path.exists()
+            assert len(re.findall("Ctrl.C stops it", command.stdout.text)) == 1
 
 
 def test_workers_share_an_inherited_socket(folder: Path) -> None:
@@ -193,3 +206,47 @@ def test_demo_serves_its_pages_and_chat_with_workers(
         assert command.wait() == 0
         assert "error" not in command.stderr.text.lower()
     assert list(temporary.iterdir()) == []
+
+
+def test_closed_terminal_stops_the_service_instead_of_replacing_workers(folder: Path) -> None:
+    # A terminal of its own: the child is the leader of its session, as a login shell's job is not,
+    # but gets SIGHUP and loses the terminal in the same way.
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.environ["HUBBUB_BROKER"] = NO_BROKER[1]
+        command = [sys.executable, "-P", "-m", "hubbub", "run", "app:greet"]
+        os.execv(sys.executable, [*command, "--port", "0", "--workers", "2"])
+    said = b""
+    while b"Ctrl+C stops it" not in said:
+        assert select.select([terminal], [], [], TIMEOUT)[0], said
+        said += os.read(terminal, 65_536)
+    workers = psutil.Process(pid).children()
+    os.close(terminal)
+    # Its logs have nowhere to go; that must not matter.
+    _, status = os.waitpid(pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert len(workers) == 2
+    assert not [worker for worker in workers if worker.is_running()]
+
+
+def test_single_process_drains_its_hub_and_tells_systemd(folder: Path) -> None:
+    (folder / "app.py").write_text("from hubbub import Hub\nhub = Hub()\n")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(folder / "notify"))
+        manager.settimeout(TIMEOUT)
+        env = {"NOTIFY_SOCKET": str(folder / "notify")}
+        with hubbub("run", "app:hub", "--port", "0", cwd=folder, env=env) as command:
+            assert manager.recv(256) == b"READY=1"
+            with connect(command.url) as websocket:
+                websocket.send('{"id":1,"connect":{}}')
+                assert "connect" in str(websocket.recv(TIMEOUT))
+                command.signal(signal.SIGTERM)
+                with pytest.raises(ConnectionClosed) as closed:
+                    websocket.recv(TIMEOUT)
+            assert manager.recv(256) == b"STOPPING=1"
+
+            assert command.wait() == 0
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 3001

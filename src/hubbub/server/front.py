@@ -171,7 +171,8 @@ class _Head(asyncio.Protocol):
         self._buffer.clear()
         self._transport.write(plain_response(status, text))
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # reset, which connection_lost is about to tell
+                self._transport.write_eof()
             self._start_timer(LINGER)
         else:
             self._transport.close()
