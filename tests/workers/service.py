@@ -1,6 +1,7 @@
 """A service of several worker processes, and clients that follow it through everything."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -80,20 +81,27 @@ def descendants(command: Command) -> list[psutil.Process]:
 
 def worker_pids(command: Command) -> set[int]:
     """Return the ids of the worker processes."""
-    pids = set[int]()
+    found = set[int]()
     for each in descendants(command):
         with suppress(psutil.NoSuchProcess):  # it ended just now
-            if "valkey" not in each.name() and each.status() != psutil.STATUS_ZOMBIE:
-                pids.add(each.pid)
-    return pids
+            if "valkey" not in each.name() and _is_alive(each):
+                found.add(each.pid)
+    return found
 
 
 def wait_gone(processes: list[psutil.Process]) -> None:
     """Wait for processes to be no more."""
-    _, alive = psutil.wait_procs(processes, timeout=TIMEOUT)
-    for process in alive:
-        process.kill()
-    assert not alive, f"still there: {alive}"
+    deadline = time.monotonic() + TIMEOUT
+    while alive := [each for each in processes if _is_alive(each)]:
+        assert time.monotonic() < deadline, f"still there: {alive}"
+        time.sleep(CHECK_INTERVAL)  # between two looks: nothing tells of another one's child
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def until(condition: Any) -> None:

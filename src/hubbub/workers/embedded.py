@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import importlib.util
 import logging
 import os
@@ -13,12 +12,15 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from time import monotonic, time
+from time import time
 from typing import Final
 
 from hubbub.errors import BrokerError
 from hubbub.workers import tether
 from hubbub.workers.worker import describe_exit
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = ["EmbeddedBroker", "find_server"]
 
@@ -35,9 +37,6 @@ START_TIMEOUT: Final = 60.0
 
 # How soon it is noticed that it answers: a server that is loading tells nobody when it is done.
 CHECK_INTERVAL: Final = 0.02
-
-# A server that ends sooner than that, in seconds, has not got far with its data.
-QUICK: Final = 1.0
 
 # Seconds between two attempts, if one fails after the other.
 RETRY_INTERVAL: Final = 1.0
@@ -119,22 +118,20 @@ class EmbeddedBroker:
         """Start it anew when it has ended, for ever; cancel this before `stop`."""
         while True:
             assert self._process is not None
-            began = monotonic()
             code = await self._process.wait()
             logger.error("the embedded broker %s: starting another", describe_exit(code))
-            await self._restart(quick=monotonic() - began < QUICK)
+            await self._restart()
 
-    async def _restart(self, *, quick: bool) -> None:
+    async def _restart(self) -> None:
         while True:
-            if quick:
-                self._set_data_aside()
             try:
                 await self._launch()
                 await self._wait_ready()
             except (BrokerError, OSError) as exc:
                 logger.error("%s", exc)
                 await self._kill()
-                quick = True
+                if self._process is not None and self._process.returncode == 1:
+                    self._set_data_aside()
                 await asyncio.sleep(RETRY_INTERVAL)
             else:
                 return

@@ -112,6 +112,8 @@ class Supervisor:
             return serving.result() if failed else 0
         finally:
             notify_stopping()
+            if self._stop.is_set():
+                logger.info("stopping all workers; a second signal ends them at once")
             self._sockets.close()
             await self._stop_all()
 
@@ -157,7 +159,9 @@ class Supervisor:
             assert worker is not None
             code = await worker.wait_going()
             async with slot.lock:
-                if slot.worker is not worker or self._stop.is_set():
+                if self._stop.is_set():
+                    return
+                if slot.worker is not worker:
                     continue  # it was replaced
                 lived = monotonic() - worker.started
                 self._report(worker, code)
