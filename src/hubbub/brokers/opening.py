@@ -22,7 +22,16 @@ def _memory(url: str, clock: Clock) -> Broker:
     return MemoryBroker(clock=clock)
 
 
-SCHEMES: Mapping[str, Callable[[str, Clock], Broker]] = {"memory": _memory}
+def _sqlite(url: str, clock: Clock) -> Broker:
+    # Not above: Python can be built without SQLite, and then this broker alone is missing.
+    try:
+        from hubbub.brokers.sqlite import open_sqlite
+    except ImportError as exc:
+        raise ConfigError("broker", f"{url!r} needs Python's sqlite3: {exc}") from exc
+    return open_sqlite(url, clock)
+
+
+SCHEMES: Mapping[str, Callable[[str, Clock], Broker]] = {"memory": _memory, "sqlite": _sqlite}
 """What makes the broker of a URL, by the URL's scheme."""
 
 
