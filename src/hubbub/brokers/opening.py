@@ -31,7 +31,29 @@ def _sqlite(url: str, clock: Clock) -> Broker:
     return open_sqlite(url, clock)
 
 
-SCHEMES: Mapping[str, Callable[[str, Clock], Broker]] = {"memory": _memory, "sqlite": _sqlite}
+def _redis(url: str, clock: Clock) -> Broker:
+    try:
+        from hubbub.brokers.redis.broker import RedisBroker
+    except ModuleNotFoundError as exc:
+        if exc.name is None or exc.name.partition(".")[0] not in ("redis", "hiredis"):
+            raise
+        raise ConfigError(
+            "broker", "Valkey and Redis need the extra: pip install 'hubbub[redis]'"
+        ) from exc
+    return RedisBroker(url)
+
+
+SCHEMES: Mapping[str, Callable[[str, Clock], Broker]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "redis": _redis,
+    "rediss": _redis,
+    "unix": _redis,
+    "redis+sentinel": _redis,
+    "rediss+sentinel": _redis,
+    "redis+cluster": _redis,
+    "rediss+cluster": _redis,
+}
 """What makes the broker of a URL, by the URL's scheme."""
 
 
@@ -43,7 +65,8 @@ def open_broker(url: str | None, clock: Clock) -> Broker:
         clock: For brokers that keep their own time.
 
     Raises:
-        ConfigError: The scheme is unknown, or the URL is not one of its.
+        ConfigError: The scheme is unknown, the URL is not one of its, or it needs an extra that
+            is not installed.
     """
     if url is None:
         url = os.environ.get(BROKER_VARIABLE) or DEFAULT_BROKER
@@ -51,5 +74,6 @@ def open_broker(url: str | None, clock: Clock) -> Broker:
     make = SCHEMES.get(scheme) if colon else None
     if make is None:
         known = ", ".join(f"{name}:" for name in SCHEMES)
-        raise ConfigError("broker", f"{url!r} has none of the schemes {known}")
+        # Not the URL: it may have a password.
+        raise ConfigError("broker", f"scheme {scheme!r} of the URL is none of {known}")
     return make(url, clock)

@@ -1,0 +1,1 @@
+"""The broker of many nodes, over Valkey or Redis (ADR 0016)."""

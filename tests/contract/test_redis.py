@@ -1,0 +1,46 @@
+"""What brokers guarantee, over Valkey and Redis."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from hubbub.brokers.base import Broker
+from hubbub.brokers.redis.broker import RedisBroker
+from hubbub.clock import Clock
+from hubbub.testing import BROKER_CHECKS, check_broker
+from tests.servers.valkey import ValkeyServer, find_redis
+from tests.timing import MS
+
+
+@pytest.fixture(scope="module", params=["valkey", "redis"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    binary = find_redis() if request.param == "redis" else None
+    with ValkeyServer(binary, tcp=request.param == "redis") as server:
+        yield server.url
+
+
+# Those that wait for a TTL want a loop that is not busy.
+WAITING = [name for name in BROKER_CHECKS if name.endswith("-ttl")]
+BUSY = [name for name in BROKER_CHECKS if name not in WAITING]
+
+
+async def check_all(url: str) -> None:
+    """Run all checks, many at once: each has a prefix of its own, and mostly waits."""
+    for names in (BUSY, WAITING):
+        async with asyncio.TaskGroup() as group:
+            for name in names:
+                group.create_task(check(url, name))
+
+
+async def check(url: str, name: str) -> None:
+    separator = "&" if "?" in url else "?"
+
+    def broker(clock: Clock) -> Broker:
+        return RedisBroker(f"{url}{separator}prefix={name}")
+
+    await check_broker(broker, checks=[name], timeout=5_000 * MS, ttl=200 * MS)
+
+
+async def test_redis_broker_guarantees(url: str) -> None:
+    await check_all(url)
