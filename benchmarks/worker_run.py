@@ -26,7 +26,7 @@ def run_workers(
     played = workers.measure_workers(
         sides, cores, rounds=rounds, seconds=options.seconds, subscribers=subscribers
     )
-    lost = workers.measure_losses(sides, cores, rounds=rounds)
+    lost = workers.measure_losses(sides, cores, rounds=rounds, seconds=options.seconds)
     cases = [
         workers.case_name(processes, rate)
         for processes in workers.PROCESSES

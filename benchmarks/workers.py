@@ -23,7 +23,6 @@ from benchmarks.window import Window, warm_up
 __all__ = [
     "BURST",
     "LOSS_ROUNDS",
-    "OUTAGE",
     "PROCESSES",
     "RATE",
     "RATES",
@@ -47,8 +46,8 @@ BURST = 300
 RATE = 60.0
 """Publications per second while the broker's connections are killed, and while it is away."""
 
-OUTAGE = 2.0
-"""Seconds that the broker is away."""
+MARGIN, OUTAGE = 1.0, 2.0
+"""Seconds before and after, and during which the broker is away; at most."""
 
 WATCHERS = 50
 """Subscribers that count losses."""
@@ -112,8 +111,14 @@ def measure_workers(
     return take_turns(sides, rounds, measure)
 
 
-def measure_losses(sides: Sequence[FoundSide], cores: Cores, *, rounds: int) -> Rounds[Losses]:
-    """Count losses with the most workers there are, in the cases `burst`, `killed`, `outage`."""
+def measure_losses(
+    sides: Sequence[FoundSide], cores: Cores, *, rounds: int, seconds: float
+) -> Rounds[Losses]:
+    """Count losses with the most workers there are, in the cases `burst`, `killed`, `outage`.
+
+    Below a second, `seconds` makes it all shorter.
+    """
+    scale = min(seconds, 1.0)
 
     def measure(found: FoundSide) -> dict[str, Losses]:
         with running_cluster(found, max(PROCESSES), cores) as cluster:
@@ -125,7 +130,8 @@ def measure_losses(sides: Sequence[FoundSide], cores: Cores, *, rounds: int) -> 
                 size=SIZE,
                 burst=BURST,
                 rate=RATE,
-                outage=OUTAGE,
+                margin=MARGIN * scale,
+                outage=OUTAGE * scale,
             )
         return {case: Losses(**losses) for case, losses in measured.items()}
 

@@ -64,19 +64,22 @@ def measure_losses(
     size: int,
     burst: int,
     rate: float,
+    margin: float,
     outage: float,
 ) -> dict[str, Losses]:
     """Publish a burst; at a rate while the broker's connections are killed; and while it is away.
 
-    Each goes on for a second before and after.
+    Args:
+        margin: Seconds to publish before and after that.
+        outage: Seconds that the broker is away.
     """
     speech = DIALECTS[dialect]
     link = Link(url)
-    second, away = round(rate), round(rate * outage)
-    cases = {
+    before, back = round(rate * margin), round(rate * (margin + outage))
+    cases: dict[str, tuple[int, float, dict[int, Callable[[], None]]]] = {
         "burst": (burst, math.inf, {}),
-        "killed": (2 * second, rate, {second: link.kill}),
-        "outage": (2 * second + away, rate, {second: link.cut, second + away: link.mend}),
+        "killed": (2 * before, rate, {before: link.kill}),
+        "outage": (back + before, rate, {before: link.cut, back: link.mend}),
     }
     losses = {}
     for name, (publications, per_second, events) in cases.items():

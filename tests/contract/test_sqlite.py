@@ -21,9 +21,7 @@ def make(tmp_path: Path) -> Callable[[Clock], Broker]:
 
 
 @pytest.mark.parametrize("guarantee", BROKER_CHECKS)
-async def test_sqlite_broker_guarantees(
-    guarantee: str, make: Callable[[Clock], Broker]
-) -> None:
+async def test_sqlite_broker_guarantees(guarantee: str, make: Callable[[Clock], Broker]) -> None:
     await check_broker(
         make, clock=FakeClock(), checks=[guarantee], timeout=5_000 * MS, quiet=10 * MS
     )
