@@ -37,7 +37,7 @@ async def check(url: str, name: str) -> None:
     separator = "&" if "?" in url else "?"
 
     def broker(clock: Clock) -> Broker:
-        return RedisBroker(f"{url}{separator}prefix={name}")
+        return RedisBroker(f"{url}{separator}prefix={name}&timeout={4_000 * MS}")
 
     await check_broker(broker, checks=[name], timeout=5_000 * MS, ttl=200 * MS)
 

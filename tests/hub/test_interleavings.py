@@ -13,7 +13,7 @@ from hubbub import Hub
 from hubbub.errors import BrokerError, PositionLost
 from hubbub.hub.client import Client
 from hubbub.hub.listening import Listening
-from hubbub.hub.node import DELIVERY_TIME
+from hubbub.hub.positions import DELIVERY_TIME
 from hubbub.model import Position, Publication, User
 from hubbub.testing import BROKER_CHECKS, FakeClock, check_broker
 from tests.hub.sdk_model import MemoryClient, Port, SDKModel

@@ -20,7 +20,7 @@ from hubbub import Hub
 from hubbub.brokers.base import Broker
 from hubbub.errors import PositionLost
 from hubbub.hub.listening import Listening
-from hubbub.hub.node import DELIVERY_TIME
+from hubbub.hub.positions import DELIVERY_TIME
 from hubbub.model import ChannelKeywords, Limits, Position
 from hubbub.testing import FakeClock
 from tests.hub.sdk_model import MemoryClient, Port, SDKModel, Track

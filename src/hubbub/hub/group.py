@@ -125,6 +125,11 @@ class Group:
         history = self.declaration.options.history > 0
         return self.offset is not None or (history and bool(self.listeners))
 
+    @property
+    def position(self) -> Position | None:
+        """Where the group stands; `None`: nowhere that is known."""
+        return None if self.offset is None else Position(self.epoch, self.offset)
+
     def register(self, subscription: Subscription) -> None:
         """Keep for a subscription what is delivered from now on."""
         self.subscribers[subscription.session.outbox] = subscription
@@ -198,12 +203,18 @@ class Group:
             self._catch_up()
         return lost
 
-    def compare(self, top: Position) -> list[Subscription]:
+    def compare(self, top: Position, before: Position | None = None) -> list[Subscription]:
         """Compare with the top of the stream, as the broker has it.
 
+        Args:
+            before: Where the group stood when the top was asked for. A top below that is of a
+                broker that has lost what it had, and gives out its offsets again.
+
         Returns:
-            Positioned subscriptions, if something was published that was not delivered.
+            Positioned subscriptions, if something was published that was not delivered, or
+            delivered and lost.
         """
+        fell_back = before is not None and before.epoch == top.epoch and top.offset < before.offset
         for listener in tuple(self.listeners):
             listener(top)
         lost = [
@@ -211,7 +222,9 @@ class Group:
         ]
         for subscription in lost:
             self.leave(subscription)
-        if self.offset is None or (top.epoch == self.epoch and top.offset <= self.offset):
+        if self.offset is None:
+            return lost
+        if top.epoch == self.epoch and top.offset <= self.offset and not fell_back:
             return lost
         lost += self._lose()
         self.epoch, self.offset = top.epoch, top.offset

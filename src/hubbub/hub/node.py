@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from hubbub.brokers.base import Broker, Event
 from hubbub.clock import Clock
 from hubbub.errors import (
-    BrokerError,
     DisconnectCode,
     UnknownChannel,
 )
@@ -28,6 +27,8 @@ from hubbub.hub.fanout import Fanout
 from hubbub.hub.group import Group, Tally
 from hubbub.hub.links import Links
 from hubbub.hub.outbox import Changes
+from hubbub.hub.positions import Positions
+from hubbub.hub.prolonging import Prolonging
 from hubbub.hub.registry import Registry
 from hubbub.hub.session import Session, finish
 from hubbub.hub.steering import Steering
@@ -42,13 +43,10 @@ if TYPE_CHECKING:
     from hubbub.hub.payloads import Payloads
     from hubbub.hub.subscription import Subscription
 
-__all__ = ["DELIVERY_TIME", "Node", "Settings"]
+__all__ = ["Node", "Settings"]
 
 CHECK_INTERVAL = 40.0
 """Seconds without a publication after which a position is compared with the broker's."""
-
-DELIVERY_TIME = 0.2
-"""Seconds that a broker may take to deliver what its history has already."""
 
 PRESENCE_INTERVAL = 25.0
 """Seconds after which presence is prolonged, at brokers that forget it."""
@@ -138,6 +136,8 @@ class Node:
         self.commands = Commands(self)
         self.steering = Steering(self)
         self.links = Links(broker, self.registry.groups.__contains__)
+        self.positions = Positions(self)
+        self.prolonging = Prolonging(self)
         self._known: dict[str, tuple[Channel[Any], dict[str, str | int]]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -174,7 +174,10 @@ class Node:
             async with self.broker.running(self), asyncio.TaskGroup() as group:
                 self._group = group
                 self.links = Links(self.broker, self.registry.groups.__contains__)
-                tasks = [group.create_task(self.links.run())]
+                tasks = [
+                    group.create_task(self.links.run()),
+                    group.create_task(self.positions.run()),
+                ]
                 self.running = True
                 tasks += [
                     group.create_task(function(), name=f"hubbub {function.__qualname__}")
@@ -182,6 +185,7 @@ class Node:
                 ]
                 entered.set_result(None)
                 if not self.broker.alone:
+                    tasks.append(group.create_task(self.prolonging.run()))
                     self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
                     self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
                 try:
@@ -365,7 +369,10 @@ class Node:
         """Compare positions with the broker's (`Receiver`)."""
         groups = self.registry.groups
         chosen = list(groups) if channels is None else [each for each in channels if each in groups]
-        self.spawn(self._compare(chosen))
+        self.positions.suspect(chosen)
+        if channels is None:
+            # The broker may have been away for long, or have lost what it had.
+            self.prolonging.due()
 
     # Timers of brokers that are not alone.
 
@@ -373,43 +380,11 @@ class Node:
         self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
         quiet = [name for name, group in self.registry.groups.items() if group.check_quiet()]
         if quiet:
-            self.spawn(self._compare(quiet))
-
-    async def _compare(self, channels: Iterable[str]) -> None:
-        tops: dict[Group, Position] = {}
-        for channel in channels:
-            group = self.registry.groups.get(channel)
-            if group is not None and group.positioned:
-                meta_ttl = group.declaration.options.meta_ttl
-                try:
-                    page = await self.broker.history(channel, limit=0, meta_ttl=meta_ttl)
-                except BrokerError as exc:
-                    self.logger.warning("the position of %r was not checked: %s", channel, exc)
-                else:
-                    tops[group] = page.position
-        # What was published before the answer may still be on its way.
-        await asyncio.sleep(DELIVERY_TIME)
-        for group, top in tops.items():
-            if self.registry.groups.get(group.channel) is group:
-                lost = group.compare(top)
-                if lost:
-                    self.unsubscriber.lose(lost)
+            self.positions.suspect(quiet)
 
     def _prolong_presence(self) -> None:
         self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
-        self.spawn(self._prolong())
-
-    async def _prolong(self) -> None:
-        for session in list(self.registry.sessions.values()):
-            for subscription in list(session.subscriptions.values()):
-                if subscription.present and subscription.settled and not subscription.ended:
-                    await self.broker.add_presence(
-                        subscription.channel, session.id, subscription.info, PRESENCE_TTL
-                    )
-                    current = session.subscriptions.get(subscription.channel)
-                    if subscription.ended and (current is None or not current.present):
-                        # It left meanwhile; its removal may have come before.
-                        await self.broker.remove_presence(subscription.channel, session.id)
+        self.prolonging.due()
 
     # From sessions.
 
