@@ -20,7 +20,15 @@ from benchmarks.report import (
     write_report,
 )
 from benchmarks.rounds import Rounds
-from benchmarks.side import BASELINE, HUB_SIDES, TITLES, WORKER_SIDES, FoundSide, find_sides
+from benchmarks.side import (
+    BASELINE,
+    BROKER_SIDES,
+    HUB_SIDES,
+    TITLES,
+    WORKER_SIDES,
+    FoundSide,
+    find_sides,
+)
 
 __all__ = ["main"]
 
@@ -70,7 +78,7 @@ class Run:
         self._cores = choose_cores()
         self._sides, self._skipped = find_sides(self._options.sides)
         self._hubs, self._skipped_hubs = find_sides(
-            self._options.sides, (*HUB_SIDES, *WORKER_SIDES)
+            self._options.sides, (*HUB_SIDES, *BROKER_SIDES, *WORKER_SIDES)
         )
         self._failed = False
 

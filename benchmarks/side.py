@@ -4,6 +4,7 @@ import importlib.util
 import platform
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -11,14 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from sqlite3 import sqlite_version
 
 from benchmarks.broker import find_valkey
 
 __all__ = [
     "BASELINE",
+    "BROKER_SIDES",
     "HUB",
     "HUB_SIDES",
+    "MEMORY_BROKER",
     "SIDES",
     "TITLES",
     "WORKERS",
@@ -163,6 +165,11 @@ def _find_nats() -> tuple[list[str], str]:
     return [sys.executable, "-m", "benchmarks.sides.nats_websocket", binary], f"NATS {number}"
 
 
+def _find_broker(url: str) -> tuple[list[str], str]:
+    command, text = _python("hub_publishing", "hubbub", "uvloop")()
+    return [*command, url], f"{text}, SQLite {sqlite3.sqlite_version}"
+
+
 def _output(command: Sequence[str]) -> str:
     return subprocess.run(
         command, check=True, capture_output=True, text=True, timeout=20
@@ -289,7 +296,13 @@ WORKER_SIDES = (
     Side(
         "hubbub-sqlite",
         "hubbub, SQLite",
-        _python("hubbub_worker", "hubbub", "websockets", "uvloop", note=f"SQLite {sqlite_version}"),
+        _python(
+            "hubbub_worker",
+            "hubbub",
+            "websockets",
+            "uvloop",
+            note=f"SQLite {sqlite3.sqlite_version}",
+        ),
         dialect="centrifuge",
         broker="sqlite",
     ),
@@ -302,4 +315,21 @@ WORKER_SIDES = (
     ),
 )
 
-TITLES = {side.name: side.title for side in (*SIDES, *HUB_SIDES, *WORKER_SIDES)}
+MEMORY_BROKER = "broker-memory"
+"""The side that the ratios of brokers are to."""
+
+BROKER_SIDES = (
+    Side(MEMORY_BROKER, "memory:", partial(_find_broker, "memory:")),
+    Side(
+        "broker-sqlite-normal",
+        "sqlite:, synchronous=normal",
+        partial(_find_broker, "sqlite:///DIRECTORY/hub.db?synchronous=normal"),
+    ),
+    Side(
+        "broker-sqlite-full",
+        "sqlite:, synchronous=full",
+        partial(_find_broker, "sqlite:///DIRECTORY/hub.db"),
+    ),
+)
+
+TITLES = {side.name: side.title for side in (*SIDES, *HUB_SIDES, *BROKER_SIDES, *WORKER_SIDES)}

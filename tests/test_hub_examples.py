@@ -308,6 +308,22 @@ def test_resume_goes_on_where_it_was() -> None:
     ]
 
 
+def test_durable_goes_on_where_the_last_process_was(tmp_path: Path) -> None:
+    lines = [
+        subprocess.run(
+            [sys.executable, "-W", "error", EXAMPLES / "howto" / "durable.py"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=CLIENT_TIMEOUT,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+
+    assert lines == ["start 1, 1 in the history\n", "start 2, 2 in the history\n"]
+
+
 async def test_presence_names_members_and_typing_is_for_them(tmp_path: Path) -> None:
     async with (
         howto("presence", tmp_path) as example,

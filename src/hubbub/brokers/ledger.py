@@ -47,14 +47,20 @@ PageKey = tuple[str, Position | None, int | None, bool]
 class Ledger:
     """Carries out jobs. All methods block, and are called by one thread.
 
+    Args:
+        max_streams: How many are kept at hand, so that using them again reads nothing.
+
     Attributes:
         outage: Why the last attempt to write failed; `None`: it did not.
     """
 
-    def __init__(self, database: Database, random: Random) -> None:
+    def __init__(
+        self, database: Database, random: Random, *, max_streams: int = MAX_STREAMS
+    ) -> None:
         self.outage: str | None = None
         self._database = database
         self._random = random
+        self._max_streams = max_streams
         self._logger = logging.getLogger("hubbub.brokers")
         self._next_id = 1
         self._streams: dict[str, _Stream] = {}  # the one used last at the end
@@ -109,7 +115,7 @@ class Ledger:
         for job in jobs:
             if isinstance(job, Sweep):
                 job.more = self._sweep(job.now)
-        while len(self._streams) > MAX_STREAMS:
+        while len(self._streams) > self._max_streams:
             del self._streams[next(iter(self._streams))]
 
     # Writing.
@@ -456,6 +462,7 @@ class Ledger:
         if self._database.damaged or self.outage:
             return False
         try:
+            self._database.verify()
             due = self._database.fetch(
                 "SELECT channel FROM stream WHERE due <= ? ORDER BY due LIMIT ?",
                 (now, SWEPT_STREAMS),

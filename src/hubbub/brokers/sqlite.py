@@ -95,6 +95,11 @@ class SqliteBroker:
         """Why the last attempt to write failed."""
         return self._outage
 
+    @property
+    def waiting(self) -> int:
+        """How many calls and deliveries wait for the disk."""
+        return self._writer.waiting if self._writer is not None else 0
+
     @asynccontextmanager
     async def running(self, receiver: Receiver) -> AsyncGenerator[None]:
         """Open the file, and deliver to a receiver; on leaving, write what waits and close.
@@ -240,7 +245,7 @@ class SqliteBroker:
     def _pass_on(self, channel: str, event: Event) -> None:
         """Deliver what is not written, in its turn."""
         writer = self._running
-        if writer.idle:
+        if not writer.waiting:
             self._hand_over.deliver(channel, event)
         elif channel in self._hand_over.subscribed:
             writer.put(Pass(channel, event))

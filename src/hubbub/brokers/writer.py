@@ -55,9 +55,9 @@ class Writer:
         self._logger = logging.getLogger("hubbub.brokers")
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing is to be done, so that what needs no writing is in its turn."""
-        return not self._waiting and not self._travelling
+    def waiting(self) -> int:
+        """How many jobs are yet to be done; 0: what needs no writing is in its turn."""
+        return len(self._waiting) + len(self._travelling)
 
     async def start(self, now: float) -> None:
         """Start the thread, and open the file in it.
@@ -86,7 +86,7 @@ class Writer:
             self._logger.error(
                 "the disk took longer than %s s: %d jobs were given up",
                 STOP_TIMEOUT,
-                len(self._waiting) + len(self._travelling),
+                self.waiting,
             )
         finally:
             await self._end()
@@ -151,7 +151,7 @@ class Writer:
             for job in batch:
                 _answer(job)
             self._schedule()
-            if self.idle:
+            if not self.waiting:
                 self._idle.set()
 
     async def _end(self) -> None:

@@ -17,6 +17,7 @@ from hubbub.cli.loader import Application
 from hubbub.cli.loops import run_async, thread_safe
 from hubbub.cli.signals import on_stop_signals
 from hubbub.cli.supervision import watch_supervisor
+from hubbub.errors import BrokerError
 
 __all__ = ["SHUTDOWN_TIMEOUT", "serve_application", "server_tls"]
 
@@ -56,15 +57,17 @@ def serve_application(
         shutdown_timeout: Longest time in seconds that handlers get to end; then they are cancelled.
 
     Raises:
-        Failure: Nobody can listen there.
+        Failure: Nobody can listen there, or a hub cannot use its broker.
     """
     for attempt in range(_ATTEMPTS):
         with listen(address) as listener:
             try:
                 run_async(_serve(application, listener, tls, announce, http, shutdown_timeout))
+            except BrokerError as exc:
+                raise Failure(f"broker {exc}") from exc
             except OSError as exc:
                 if not isinstance(address, TcpAddress) or exc.errno not in _BIND_ERRORS:
-                    raise  # a hub that cannot reach its broker, a bug: not for us to explain
+                    raise  # a bug: not for us to explain
                 snatched = address.port == 0 and exc.errno == errno.EADDRINUSE
                 if not snatched or attempt == _ATTEMPTS - 1:
                     raise bind_failure(exc, address.host, address.port) from exc

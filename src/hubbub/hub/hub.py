@@ -70,9 +70,9 @@ class Hub:
     entered by `async with hub`.
 
     Args:
-        broker: URL of what carries publications and keeps history, or an object that does.
-            `None`: the URL in the environment variable `HUBBUB_BROKER`, else `memory:`, for one
-            process.
+        broker: URL of what carries publications and keeps history, or an object that does:
+            `memory:`, or `sqlite:///path`, which outlives the process. `None`: the URL in the
+            environment variable `HUBBUB_BROKER`, else `memory:`.
         tokens: Verifies connection and subscription tokens. `None`: tokens are refused.
         anonymous: Whether clients may connect without a token. `None`: if `tokens` is `None`.
             With a hook for `on_connect`, the hook decides.
