@@ -21,7 +21,7 @@ from benchmarks.dialects import Dialect, number_in, serialize_payload
 __all__ = ["Audience", "Link", "Losses"]
 
 RETRY = 0.05  # seconds after which a client that was refused tries again
-SILENCE = 3.0  # so long nothing comes, and nothing more will: others retry after a second
+SILENCE = 2.0  # so long nothing comes, and nothing more will: others retry after a second
 PATIENCE = 30.0  # after the last publication
 PUBLISHERS = 10
 
@@ -178,8 +178,9 @@ class Audience:
     ) -> Losses:
         """Publish, call functions before the publications of these numbers, wait for deliveries.
 
-        The end is when all is there that was acknowledged, or nothing has come for `silence`
-        seconds.
+        The end is when all is there that was acknowledged, and acknowledgements are not to be
+        expected any more since nothing came for a quarter of `silence`, in seconds; or when nothing
+        has come for all of it.
         """
         begin = time.monotonic()
         offered = 0
@@ -221,7 +222,11 @@ class Audience:
         last = time.monotonic()
         deadline = last + PATIENCE
         before = self._totals()
-        while time.monotonic() < min(deadline, last + silence) and not self._is_complete():
+        while (now := time.monotonic()) < deadline:
+            if self._is_complete() and (not any(self._sent) or now > last + silence / 4):
+                break  # who was not told yet that it is acknowledged, was told that it is not
+            if now > last + silence:
+                break
             self._read(RETRY)
             if (totals := self._totals()) != before:
                 before, last = totals, time.monotonic()
@@ -231,7 +236,8 @@ class Audience:
         return sum(len(each.numbers) for each in self._subscribers), len(self._acknowledged)
 
     def _is_complete(self) -> bool:
-        return not any(self._sent) and all(
+        """Whether all is delivered that was acknowledged."""
+        return all(
             len(each.numbers) >= len(self._acknowledged) and self._acknowledged <= set(each.numbers)
             for each in self._subscribers
         )

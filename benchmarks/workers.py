@@ -18,7 +18,7 @@ from benchmarks.losses import Losses
 from benchmarks.process import ChildFailed, Cores, run_child, serving
 from benchmarks.rounds import Rounds, take_turns
 from benchmarks.side import FoundSide
-from benchmarks.window import Window, warm_up
+from benchmarks.window import Window
 
 __all__ = [
     "BURST",
@@ -51,6 +51,8 @@ MARGIN, OUTAGE = 1.0, 2.0
 
 WATCHERS = 50
 """Subscribers that count losses."""
+
+WARM_UP = 0.3  # seconds: all sides are Python, without a compiler that has to warm up
 
 LOSS_ROUNDS = 2
 """At most: what is lost depends little on the neighbours of the machine."""
@@ -101,7 +103,7 @@ def measure_workers(
                     subscribers=subscribers,
                     rates=RATES,
                     size=SIZE,
-                    warm_up=warm_up(seconds),
+                    warm_up=min(WARM_UP, seconds),
                     seconds=seconds,
                 )
             for name, window in measured.items():

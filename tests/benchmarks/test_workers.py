@@ -16,6 +16,7 @@ from benchmarks.process import choose_cores
 from benchmarks.side import WORKER_SIDES, find_sides
 from benchmarks.workers import running_cluster
 from tests.benchmarks.test_command import run_benchmarks
+from tests.timing import MS
 from tests.tools import absent
 
 CLIENTS, ROOM = 20, 5
@@ -80,7 +81,7 @@ def test_workers_of_others_deliver_to_each_other(name: str) -> None:
         running_cluster(found[0], 2, choose_cores()) as cluster,
         Audience(cluster.port, DIALECTS[cluster.dialect], "bench:x", ROOM, 64) as audience,
     ):
-        losses = audience.count_losses(20, 100)
+        losses = audience.count_losses(20, 100, silence=2000 * MS)
 
     assert losses.acknowledged == 20
     assert losses.lost == losses.repeated == 0
