@@ -14,7 +14,7 @@ hub.channel("bench:{name}", publish="anyone", history=1000)
 
 async def main() -> None:
     async with serve(
-        {"/connection/websocket": hub}, "127.0.0.1", int(PORT), reuse_port=True, backlog=4096
+        {"/connection/websocket": hub}, "127.0.0.1", int(PORT), reuse_port=True
     ) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
         await server.serve_forever()

@@ -190,3 +190,13 @@ async def test_upgrade_in_progress_is_answered_503_when_the_server_closes() -> N
 
         assert (await peer.read_head()).startswith(b"HTTP/1.1 503 ")
     await server.wait_closed()
+
+
+async def test_client_that_is_gone_when_it_is_refused_is_no_error() -> None:
+    async with listen() as server:
+        with socket.create_connection(server.sockets[0].getsockname()) as client:
+            client.sendall(b"\x16\x03\x01")
+        # The server hears of both only now, and its answer meets nobody.
+        request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        assert b"200 OK" in await answer(server, request)
+        await until(lambda: not server.front.waiting)

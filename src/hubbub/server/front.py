@@ -154,7 +154,12 @@ class _Head(asyncio.Protocol):
         self._buffer.clear()
         self._transport.write(plain_response(status, text))
         if self._transport.can_write_eof():
-            self._transport.write_eof()
+            try:
+                self._transport.write_eof()
+            except OSError:
+                # The client has gone, and reset the connection for the answer: asyncio says so.
+                self._transport.abort()
+                return
             self._start_timer(LINGER)
         else:
             self._transport.close()
