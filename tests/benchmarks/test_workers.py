@@ -27,7 +27,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run both benchmarks with hubbub alone, as short as can be; return the reports' folder."""
     folder = tmp_path_factory.mktemp("workers")
     short = ["--quick", "--seconds", 0.2, "--room", ROOM, "--crowd", CLIENTS]
-    sides = "hubbub-valkey,hubbub-memory,hubbub-sqlite"
+    sides = "hubbub-valkey,hubbub-sqlite"
     done: subprocess.CompletedProcess[str] = run_benchmarks(
         *short, "--only", "workers,storm", "--sides", sides, "--output", folder
     )
@@ -57,7 +57,7 @@ def test_hubbub_loses_nothing_that_it_acknowledged(output: Path, case: str) -> N
 @pytest.mark.parametrize(
     ("case", "sides"),
     [
-        ("cut", {"hubbub-valkey", "hubbub-memory", "hubbub-sqlite"}),
+        ("cut", {"hubbub-valkey", "hubbub-sqlite"}),
         ("restart", {"hubbub-valkey", "hubbub-sqlite"}),
     ],
 )
