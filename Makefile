@@ -5,18 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOST ?= localhost
 PORT ?= 8005
+WORKERS ?= 1
 
 # Processes that share the tests: "logical" is one for each core, up to four; 0: none but pytest's.
 JOBS ?= logical
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench autobahn docs screenshots clean
+.PHONY: help run test check bench autobahn chaos docs screenshots clean
 
 help:  ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run  ## Start the demo on http://localhost:8005 (HOST=, PORT=).
-	@exec $(BIN)/hubbub demo --host $(HOST) --port $(PORT)
+run: $(VENV)/.run  ## Start the demo on http://localhost:8005 (HOST=, PORT=, WORKERS=).
+	@exec $(BIN)/hubbub demo --host $(HOST) --port $(PORT) --workers $(WORKERS)
 
 test: $(VENV)/.dev  ## Run all tests (ARGS=, JOBS=).
 	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal $(ARGS)
@@ -31,6 +32,9 @@ bench: $(VENV)/.bench  ## Measure hubbub and the others in one run; writes docs/
 
 autobahn: $(VENV)/.dev  ## Run all 517 Autobahn cases against hubbub and websockets.
 	$(BIN)/python -m tests.autobahn $(ARGS)
+
+chaos: $(VENV)/.dev  ## Kill, pause, cut off and fill up hubs on two and four nodes; writes docs/benchmarks.
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 docs: $(VENV)/.docs  ## Build the documentation into site/.
 	$(BIN)/mkdocs build --strict
@@ -51,7 +55,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
 	@echo "Setting up $(VENV) (once) ..."
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,workers]'
 	@touch $@
 
 $(VENV)/.dev $(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: pyproject.toml | $(VENV)/.run

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hubbub.cli.verification import MAX_FINDINGS, Fault, Sent, Verification
 
 CHANNEL = "verify:0"
-KEPT = 8
+KEPT = 3
 
 
 @dataclass
@@ -46,6 +46,14 @@ class Model:
         if outcome == "acked":
             self.verification.acknowledge(CHANNEL, sent)
         return sent
+
+    def overlap(self, first: int, second: int) -> None:
+        """Publish two at the same time: the one that was sent first comes second."""
+        one = self.verification.send(CHANNEL, first)
+        other = self.verification.send(CHANNEL, second)
+        self.stream += [other, one]
+        self.verification.acknowledge(CHANNEL, one)
+        self.verification.acknowledge(CHANNEL, other)
 
     def foreign(self) -> None:
         self.stream.append(None)
@@ -116,6 +124,7 @@ STEPS = st.lists(
         st.tuples(st.just("read"), READERS, st.integers(1, 3)),
         st.tuples(st.just("disconnect"), READERS),
         st.tuples(st.just("connect"), READERS),
+        st.tuples(st.just("overlap"), PUBLISHERS, PUBLISHERS),
         st.tuples(st.just("foreign")),
         st.tuples(st.just("restart")),
     ),
@@ -216,8 +225,9 @@ def false_recovery_without_what_was_missed(model: Model, number: int) -> None:
 
 
 def false_recovery_in_another_epoch(model: Model, number: int) -> None:
-    model.verification.subscribed(number, CHANNEL, "another", 0, recovered=True)
-    model.readers[number] = Reader("another", 0)
+    offset = model.readers[number].offset
+    model.verification.subscribed(number, CHANNEL, "another", offset, recovered=True)
+    model.readers[number] = Reader("another", offset)
 
 
 def publish_twice(model: Model, number: int) -> None:
@@ -314,6 +324,55 @@ def test_acknowledged_and_gone_with_the_epoch_is_excused() -> None:
     assert not lost.is_seen
 
 
+def test_what_everybody_skipped_is_excused() -> None:
+    model = Model()
+    model.connect(0)
+    model.disconnect(0)
+    for _ in range(KEPT + 1):
+        model.publish(0, "acked")
+    model.finish()
+
+    assert model.faults() == {}
+    assert (model.verification.excused, model.verification.told_so) == (KEPT + 1, 1)
+
+
+def test_what_was_published_to_nobody_is_excused() -> None:
+    model = Model()
+    model.connect(0)
+    before = model.verification.send(CHANNEL, 0)
+    model.verification.leave(0, CHANNEL)
+    model.verification.acknowledge(CHANNEL, before)
+    model.verification.acknowledge(CHANNEL, model.verification.send(CHANNEL, 0))
+    model.verification.finish()
+
+    assert model.faults() == {}
+    assert model.verification.excused == 2
+
+
+def test_late_one_that_was_seen_early_is_reordered() -> None:
+    model = Model()
+    model.connect(0)
+    late = model.publish(0, "out")
+    model.verification.acknowledge(CHANNEL, late)
+    model.publish(1, "acked")
+    model.connect(1)
+    model.stream.append(late)
+    model.read(1)  # begins after the other
+    model.read(0)
+
+    assert model.faults() == {Fault.REORDERED: 1}
+
+
+def test_unacknowledged_one_that_was_forgotten_may_come() -> None:
+    model = Model(Verification(max_pending=2))
+    model.connect(0)
+    sent = [model.publish(0, "out") for _ in range(5)]
+    model.stream += sent
+    model.finish()
+
+    assert model.faults() == {}
+
+
 def test_canary_that_nobody_heard_is_not_vanished() -> None:
     verification = Verification()
     verification.subscribed(0, CHANNEL, "e", 0)
@@ -333,6 +392,21 @@ def test_client_that_left_keeps_nothing_in_memory() -> None:
 
     assert model.verification.kept == 50
     model.verification.leave(1, CHANNEL)
+    assert model.verification.kept == 0
+
+
+def test_epoch_that_nobody_is_in_keeps_nothing_in_memory() -> None:
+    model = Model()
+    model.connect(0)
+    model.connect(1)
+    for _ in range(50):
+        model.publish(0, "acked")
+    model.read(0)
+    model.restart()
+    model.connect(0)
+    assert model.verification.kept == 50
+    model.connect(1)
+
     assert model.verification.kept == 0
 
 

@@ -16,7 +16,7 @@ from websockets.http11 import Request, Response
 from hubbub.auth.origins import Origins
 from hubbub.auth.tokens import Tokens
 from hubbub.brokers.base import Broker
-from hubbub.brokers.opening import open_broker
+from hubbub.brokers.opening import check_reach, open_broker
 from hubbub.clock import Clock, SystemClock
 from hubbub.errors import (
     CommandError,
@@ -92,6 +92,8 @@ class Hub:
         stale_timeout: Seconds for a client to send its connect command.
         expiry_grace: Seconds beyond their expiry that connections and subscriptions have to be
             refreshed by the client.
+        presence_ttl: Seconds after which clients of a node that has crashed are present no longer,
+            with a broker that has several nodes. The node prolongs them after 5/12 of it.
         clock: For tests; `None`: the system's.
 
     Raises:
@@ -113,6 +115,7 @@ class Hub:
         pong_timeout: float = 10.0,
         stale_timeout: float = 15.0,
         expiry_grace: float = 25.0,
+        presence_ttl: float = 60.0,
         clock: Clock | None = None,
     ) -> None:
         if ping_interval and not 0 < pong_timeout < ping_interval:
@@ -120,6 +123,8 @@ class Hub:
                 f"pong_timeout={pong_timeout} must be above 0 and below "
                 f"ping_interval={ping_interval}"
             )
+        if not presence_ttl > 0:
+            raise ValueError(f"presence_ttl={presence_ttl}: seconds, above 0")
         clock = clock or SystemClock()
         self._settings = Settings()
         self._origins = Origins(origins)
@@ -136,6 +141,7 @@ class Hub:
             pong_timeout=pong_timeout,
             stale_timeout=stale_timeout,
             expiry_grace=expiry_grace,
+            presence_ttl=presence_ttl,
             version=f"hubbub {importlib.metadata.version('hubbub')}",
         )
         self._entered: contextlib.AbstractAsyncContextManager[None] | None = None
@@ -152,19 +158,21 @@ class Hub:
         """Why clients should go elsewhere at the moment; `None`: the hub is at their service."""
         if not self.running:
             return "stopping" if self._entered is not None else "not running"
-        return self._node.broker.outage
+        return "draining" if self._node.draining else self._node.broker.outage
 
     async def __aenter__(self) -> Self:
         """Connect to the broker.
 
         Raises:
-            ConfigError: The channel of `personal` is not declared.
+            ConfigError: The channel of `personal` is not declared; or the broker reaches this
+                process alone, which is one of several workers.
             BrokerError: The broker cannot be used.
             RuntimeError: The hub is running already.
         """
         if self._entered is not None:
             raise RuntimeError("the hub is running already")
         self._check_personal()
+        check_reach(self._node.broker)
         # At once: functions in the background begin before this returns.
         self._entered = entered = self._node.run()
         try:
@@ -188,6 +196,21 @@ class Hub:
     def stop(self) -> None:
         """End all sessions with 3001, after what was published; take no new ones. Idempotent."""
         self._node.stop()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new sessions (503), and end those there are with 3001, little by little.
+
+        Clients come back elsewhere and recover; the seconds are for those who then have to serve
+        them all. Sessions are ended in an order of chance, every tenth of a second as many as it
+        takes, and at least one. Everything else goes on until the hub is left. `Server.drain`
+        calls it, and so does `hubbub run` when it is asked to stop.
+
+        Args:
+            seconds: How long it takes at most; 0: all sessions are ended at once.
+
+        Cancelled: the rest of the sessions go on, and no new ones are taken.
+        """
+        await self._node.drain(seconds)
 
     # As a handler.
 
@@ -525,7 +548,8 @@ class Hub:
         """Subscribe connected clients to a channel from the server's side.
 
         Nothing happens to a client that is subscribed already. One that has too many channels
-        stays as it is, and a warning is logged.
+        stays as it is, and a warning is logged. All nodes are told; this does not wait until the
+        clients are subscribed, so without `since` what is published meanwhile may be missed.
 
         Args:
             user: All connections of the user.

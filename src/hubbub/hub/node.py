@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import random
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -49,14 +51,14 @@ __all__ = ["Node", "Settings"]
 CHECK_INTERVAL = 40.0
 """Seconds without a publication after which a position is compared with the broker's."""
 
-PRESENCE_INTERVAL = 25.0
-"""Seconds after which presence is prolonged, at brokers that forget it."""
-
-PRESENCE_TTL = 60.0
-"""Seconds after which such a broker forgets it."""
+PRESENCE_SHARE = 25 / 60
+"""After how much of its time presence is prolonged, at brokers that forget it."""
 
 MAX_TTL = 365 * 86_400.0
 """Seconds until an expiry is looked at again, and that clients are told at most."""
+
+DRAIN_TICK = 0.1
+"""Seconds between two batches of sessions that a drain ends."""
 
 LEAVE_TIMEOUT = 5.0
 """Seconds that hooks have to end when the hub is left; then they are cancelled."""
@@ -91,6 +93,7 @@ class Node:
 
     Attributes:
         running: Entered, and not being left.
+        draining: Takes no new sessions, and is ending those there are.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class Node:
         pong_timeout: float,
         stale_timeout: float,
         expiry_grace: float,
+        presence_ttl: float,
         version: str,
     ) -> None:
         self.broker = broker
@@ -122,9 +126,11 @@ class Node:
         self.pong_timeout = pong_timeout
         self.stale_timeout = stale_timeout
         self.expiry_grace = expiry_grace
+        self._presence_ttl = presence_ttl
         self.version = version
         self.logger = logging.getLogger("hubbub.hub")
         self.running = False
+        self.draining = False
         self.wheel = TimerWheel(clock, on_error=self._timer_failed)
         self.fanout = Fanout()
         self.changes = Changes()
@@ -182,6 +188,7 @@ class Node:
                     group.create_task(self.positions.run()),
                 ]
                 self.running = True
+                self.draining = False
                 tasks += [
                     group.create_task(function(), name=f"hubbub {function.__qualname__}")
                     for function in self.settings.background
@@ -190,7 +197,7 @@ class Node:
                 if not self.broker.alone:
                     tasks.append(group.create_task(self.prolonging.run()))
                     self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
-                    self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
+                    self.wheel.schedule(self._presence_ttl * PRESENCE_SHARE, self._prolong_presence)
                 self.cluster.enter()
                 try:
                     await self._left.wait()
@@ -234,6 +241,25 @@ class Node:
             session.disconnect(DisconnectCode.SHUTDOWN)
         for group in list(self.registry.groups.values()):
             group.end()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new sessions, and end those there are with 3001, in batches.
+
+        In an order of chance: those that came together, for a channel or from a network, do not
+        all come back together.
+        """
+        self.draining = True
+        sessions = list(self.registry.connections)
+        random.shuffle(sessions)
+        batch = max(1, math.ceil(len(sessions) / max(1.0, seconds / DRAIN_TICK)))
+        for begin in range(0, len(sessions), batch):
+            if begin:
+                await asyncio.sleep(DRAIN_TICK)
+            for session in sessions[begin : begin + batch]:
+                session.disconnect(DisconnectCode.SHUTDOWN)
+        # Whose upgrade was under way in the beginning.
+        for session in list(self.registry.connections):
+            session.disconnect(DisconnectCode.SHUTDOWN)
 
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run a coroutine that may suspend, as a task of the hub."""
@@ -389,8 +415,13 @@ class Node:
             self.positions.suspect(quiet)
 
     def _prolong_presence(self) -> None:
-        self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
+        self.wheel.schedule(self._presence_ttl * PRESENCE_SHARE, self._prolong_presence)
         self.prolonging.due()
+
+    @property
+    def presence_ttl(self) -> float | None:
+        """Seconds after which presence ends unless prolonged; `None`: never."""
+        return None if self.broker.alone else self._presence_ttl
 
     # From sessions.
 
@@ -401,11 +432,6 @@ class Node:
     def ttl(self, expires_at: float | None) -> int:
         """Return the whole seconds that clients are told until then, at least 1."""
         return 1 if expires_at is None else int(max(1.0, self.seconds_to(expires_at)))
-
-    @property
-    def presence_ttl(self) -> float | None:
-        """Seconds after which presence ends unless prolonged."""
-        return None if self.broker.alone else PRESENCE_TTL
 
     def session_ended(
         self, session: Session, code: int, reason: str, *, was_connected: bool
