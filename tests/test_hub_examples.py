@@ -43,9 +43,7 @@ def valkey() -> Generator[ValkeyServer]:
 
 
 @pytest.fixture(autouse=True, params=["memory", "sqlite", "valkey"])
-def broker(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def broker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the program's hub use a broker in which nothing has happened."""
     match request.param:
         case "memory":

@@ -5,17 +5,21 @@ from typing import Annotated
 
 import typer
 
+from hubbub.brokers.opening import BROKER_VARIABLE
 from hubbub.cli.failure import USAGE, Failure
-from hubbub.cli.limits import whole_number_from
+from hubbub.cli.limits import number_from, number_of_workers, whole_number_from
 from hubbub.cli.listening import InheritedSocket, ListenAddress, TcpAddress, UnixAddress
 from hubbub.cli.logs import LogFormat, LogLevel
 from hubbub.errors import ConfigError
 from hubbub.server.proxies import TrustedProxies
 
 __all__ = [
+    "DEFAULT_DRAIN",
     "DEFAULT_HOST",
     "DEFAULT_PORT",
+    "BrokerOption",
     "CertfileOption",
+    "DrainOption",
     "FdOption",
     "HealthOption",
     "HostOption",
@@ -28,11 +32,15 @@ __all__ = [
     "TrustedProxyOption",
     "UdsOption",
     "UrlArgument",
+    "WorkersOption",
     "listen_address",
 ]
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 8005
+
+DEFAULT_DRAIN = 3.0
+"""Seconds. With few clients it takes less, see `Hub.drain`."""
 
 
 def _proxy(text: str) -> str:
@@ -113,6 +121,32 @@ TrustedProxyOption = Annotated[
         metavar="ADDRESS",
         show_default=False,
         help="Proxy that is believed who the client is: address, network, or unix; repeatable.",
+    ),
+]
+BrokerOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar=BROKER_VARIABLE,
+        metavar="URL",
+        help="Broker of hubs that are made without one: redis://…, unix://…, memory:",
+    ),
+]
+DrainOption = Annotated[
+    float,
+    typer.Option(
+        envvar="HUBBUB_DRAIN",
+        parser=number_from(0, 3600),
+        metavar="SECONDS",
+        help="When stopping, end the sessions of hubs over so many seconds; 0: at once.",
+    ),
+]
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        envvar="HUBBUB_WORKERS",
+        parser=number_of_workers,
+        metavar="<int>|auto",
+        help="Processes that share the port; auto: one for each core.",
     ),
 ]
 UrlArgument = Annotated[

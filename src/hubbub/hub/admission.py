@@ -50,7 +50,7 @@ def refuse(
         host: That the client asked for.
         secure: Whether the client speaks TLS, as far as it is known.
     """
-    if not node.running:
+    if not node.running or node.draining:
         return Refusal(503, "Shutting down.\n")
     limit = node.limits.connections
     if limit is not None and len(node.registry.connections) >= limit:

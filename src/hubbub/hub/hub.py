@@ -16,7 +16,7 @@ from websockets.http11 import Request, Response
 from hubbub.auth.origins import Origins
 from hubbub.auth.tokens import Tokens
 from hubbub.brokers.base import Broker
-from hubbub.brokers.opening import open_broker
+from hubbub.brokers.opening import check_reach, open_broker
 from hubbub.clock import Clock, SystemClock
 from hubbub.errors import (
     CommandError,
@@ -158,19 +158,21 @@ class Hub:
         """Why clients should go elsewhere at the moment; `None`: the hub is at their service."""
         if not self.running:
             return "stopping" if self._entered is not None else "not running"
-        return self._node.broker.outage
+        return "draining" if self._node.draining else self._node.broker.outage
 
     async def __aenter__(self) -> Self:
         """Connect to the broker.
 
         Raises:
-            ConfigError: The channel of `personal` is not declared.
+            ConfigError: The channel of `personal` is not declared; or the broker reaches this
+                process alone, which is one of several workers.
             BrokerError: The broker cannot be used.
             RuntimeError: The hub is running already.
         """
         if self._entered is not None:
             raise RuntimeError("the hub is running already")
         self._check_personal()
+        check_reach(self._node.broker)
         # At once: functions in the background begin before this returns.
         self._entered = entered = self._node.run()
         try:
@@ -194,6 +196,21 @@ class Hub:
     def stop(self) -> None:
         """End all sessions with 3001, after what was published; take no new ones. Idempotent."""
         self._node.stop()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new sessions (503), and end those there are with 3001, little by little.
+
+        Clients come back elsewhere and recover; the seconds are for those who then have to serve
+        them all. Sessions are ended in an order of chance, every tenth of a second as many as it
+        takes, and at least one. Everything else goes on until the hub is left. `Server.drain`
+        calls it, and so does `hubbub run` when it is asked to stop.
+
+        Args:
+            seconds: How long it takes at most; 0: all sessions are ended at once.
+
+        Cancelled: the rest of the sessions go on, and no new ones are taken.
+        """
+        await self._node.drain(seconds)
 
     # As a handler.
 

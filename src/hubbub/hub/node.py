@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import random
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,9 @@ PRESENCE_SHARE = 25 / 60
 MAX_TTL = 365 * 86_400.0
 """Seconds until an expiry is looked at again, and that clients are told at most."""
 
+DRAIN_TICK = 0.1
+"""Seconds between two batches of sessions that a drain ends."""
+
 LEAVE_TIMEOUT = 5.0
 """Seconds that hooks have to end when the hub is left; then they are cancelled."""
 
@@ -88,6 +93,7 @@ class Node:
 
     Attributes:
         running: Entered, and not being left.
+        draining: Takes no new sessions, and is ending those there are.
     """
 
     def __init__(
@@ -124,6 +130,7 @@ class Node:
         self.version = version
         self.logger = logging.getLogger("hubbub.hub")
         self.running = False
+        self.draining = False
         self.wheel = TimerWheel(clock, on_error=self._timer_failed)
         self.fanout = Fanout()
         self.changes = Changes()
@@ -181,6 +188,7 @@ class Node:
                     group.create_task(self.positions.run()),
                 ]
                 self.running = True
+                self.draining = False
                 tasks += [
                     group.create_task(function(), name=f"hubbub {function.__qualname__}")
                     for function in self.settings.background
@@ -233,6 +241,25 @@ class Node:
             session.disconnect(DisconnectCode.SHUTDOWN)
         for group in list(self.registry.groups.values()):
             group.end()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new sessions, and end those there are with 3001, in batches.
+
+        In an order of chance: those that came together, for a channel or from a network, do not
+        all come back together.
+        """
+        self.draining = True
+        sessions = list(self.registry.connections)
+        random.shuffle(sessions)
+        batch = max(1, math.ceil(len(sessions) / max(1.0, seconds / DRAIN_TICK)))
+        for begin in range(0, len(sessions), batch):
+            if begin:
+                await asyncio.sleep(DRAIN_TICK)
+            for session in sessions[begin : begin + batch]:
+                session.disconnect(DisconnectCode.SHUTDOWN)
+        # Whose upgrade was under way in the beginning.
+        for session in list(self.registry.connections):
+            session.disconnect(DisconnectCode.SHUTDOWN)
 
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run a coroutine that may suspend, as a task of the hub."""

@@ -179,7 +179,10 @@ class ServerConnection(parent.ServerConnection):
         server_header: str | None = SERVER,
     ) -> None:
         """Perform the opening handshake; if it succeeds, start the hot path."""
-        await super().handshake(process_request, process_response, server_header)
+        try:
+            await super().handshake(process_request, process_response, server_header)
+        finally:
+            self.server.front.opened(self)
         if self.protocol.state is OPEN:
             self._opened()
 

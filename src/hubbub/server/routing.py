@@ -45,6 +45,9 @@ class Service(Protocol):
         May set the connection's limits and timeouts, and the subprotocols of its protocol.
         """
 
+    async def drain(self, seconds: float) -> None:
+        """Begin no conversations, and end those there are, spread over some seconds."""
+
     def stop(self) -> None:
         """End the conversations: the server is about to close the connections with 1001."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import re
 import sys
@@ -24,6 +25,7 @@ from hubbub.server.connection import ServerConnection
 from hubbub.server.front import Front
 from hubbub.server.health import Health
 from hubbub.server.http import HTTPService
+from hubbub.server.listeners import Listeners
 from hubbub.server.proxies import ForwardedScope, TrustedProxies
 from hubbub.server.routing import (
     Handler,
@@ -38,6 +40,15 @@ from hubbub.server.wakeup import wake_for_signals
 from hubbub.server.welcome import welcome
 
 __all__ = ["Server", "serve", "unix_serve"]
+
+OPENING_TIME = 1.0
+"""Seconds that accepted connections have to open before a drain goes on."""
+
+# Connections that may wait to be accepted; the kernel takes fewer if its own limit is lower. With
+# asyncio's 100 it drops most packets of 5,000 clients that come back at once, which they repeat
+# after 1, 3, 7, ... seconds: some were not back within a minute (`make bench ARGS="--only storm"`
+# takes ten seconds).
+BACKLOG = 4096
 
 
 class Server(parent.Server):
@@ -77,6 +88,35 @@ class Server(parent.Server):
         self._close_timeout = close_timeout
         self._root: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
+        self._opening = False
+
+    def is_serving(self) -> bool:
+        """Whether requests are accepted: from listening until closing, or draining, has begun."""
+        return self._opening or super().is_serving()
+
+    async def drain(self, seconds: float) -> None:
+        """Stop listening, and have hubs end their sessions little by little; then call `close`.
+
+        Connections that were accepted before still open, so that nobody is turned away who could
+        be served. Handlers that are no hub and HTTP go on.
+
+        Args:
+            seconds: How long the sessions' ends are spread over, see `Hub.drain`; 0: at once.
+
+        Cancelled: the server does not listen any more; sessions that were not ended go on.
+        """
+        if self._withdrawn is None:
+            self.withdraw()
+        self._opening = True
+        self.server.close()
+        try:
+            if seconds:
+                await self.front.wait_opened(OPENING_TIME)
+        finally:
+            self._opening = False
+        async with asyncio.TaskGroup() as group:
+            for service in self._services:
+                group.create_task(service.drain(seconds))
 
     @property
     def outage(self) -> str | None:
@@ -261,7 +301,8 @@ def serve(
             resumes too.
         logger: Defaults to `logging.getLogger("hubbub.server")`.
         create_connection: A subclass of `ServerConnection`, or what makes one.
-        **kwargs: For `loop.create_server`: `ssl`, `sock`, `reuse_port`, `backlog`, ...
+        **kwargs: For `loop.create_server`: `ssl`, `sock`, `reuse_port`, `backlog`, ... `sock` may
+            be a sequence of sockets.
 
     Raises:
         TypeError: A handler is not callable, `create_connection` makes something else.
@@ -276,6 +317,7 @@ def serve(
         raise ValueError(f"compression must be 'deflate' or None, not {compression!r}")
     if isinstance(create_connection, type) and not issubclass(create_connection, ServerConnection):
         raise TypeError(f"{create_connection!r} is not a subclass of hubbub.ServerConnection")
+    kwargs.setdefault("backlog", BACKLOG)
 
     router = Router(handler) if isinstance(handler, Mapping) else None
     if router is not None:
@@ -295,7 +337,8 @@ def serve(
     def make_connection(protocol: Any, engine: Any, **options: Any) -> ServerConnection:
         return (create_connection or ServerConnection)(protocol, server, **options)
 
-    engine = parent.serve(
+    make_engine: Callable[..., parent.Server] = functools.partial(
+        parent.serve,
         _end_normally(router.handle if router is not None else handlers[0]),
         host,
         port,
@@ -316,10 +359,23 @@ def serve(
         write_limit=write_limit,
         logger=logger or logging.getLogger("hubbub.server"),
         create_connection=cast("Any", make_connection),
-        **kwargs,
     )
+    socks = kwargs.pop("sock", None)
+    # The engine can listen on one socket that was made before, so each has an engine.
+    engines = [
+        make_engine(**kwargs, **({} if sock is None else {"sock": sock}))
+        for sock in (socks if isinstance(socks, Sequence) else [socks])
+    ]
+    engine = engines[0]
+
+    async def listen() -> asyncio.Server:
+        if len(engines) == 1:
+            return await engine.create_server()
+        listening = [await each.create_server() for each in engines]
+        return cast("asyncio.Server", Listeners(listening))
+
     server = Server(
-        engine.create_server,
+        listen,
         engine.handler,
         engine.logger,
         http=HTTPService(app, server_header=server_header, layers=layers),
@@ -333,6 +389,9 @@ def serve(
     # The engine's functions keep their books in the engine; it never listens itself.
     server.all_connections = engine.all_connections
     server.handler_tasks = engine.handler_tasks
+    for other in engines[1:]:
+        other.all_connections = engine.all_connections
+        other.handler_tasks = engine.handler_tasks
     return server
 
 
