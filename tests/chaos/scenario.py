@@ -251,7 +251,7 @@ async def run(
             return Outcome(
                 name=scenario.name,
                 title=scenario.title,
-                nodes=len(setting.nodes),
+                nodes=1 if scenario.alone else scale.nodes,
                 problems=[
                     *_problems_of(report),
                     *sdks.evidence.faults(),
@@ -289,7 +289,7 @@ class _Course:
         self._setting = setting
         self._scale = scale
         self.problems: list[str] = []
-        self.level = Level(lambda: [node.program.rss for node in setting.nodes])
+        self.level = Level(lambda: [node.rss for node in setting.nodes])
         self.before = self.after = 0
         self.red: float | None = None
         self.green: float | None = None

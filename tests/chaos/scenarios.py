@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.chaos.disk import disk
 from tests.chaos.namespaces import cable
-from tests.chaos.node import Node, node
+from tests.chaos.node import Node, node, workers
 from tests.chaos.scenario import SECOND, Need, Scale, Scenario, Setting, Told
 from tests.chaos.slow import Slow
 from tests.chaos.valkey import valkey
@@ -45,6 +45,32 @@ async def _node_killed(scale: Scale, folder: Path) -> AsyncIterator[Setting]:
             first.program.kill()
 
         yield Setting(nodes=nodes, trouble=trouble, repair=first.start)
+
+
+@asynccontextmanager
+async def _worker_killed(scale: Scale, folder: Path) -> AsyncIterator[Setting]:
+    async with workers(folder, scale.nodes, presence_ttl=scale.presence_ttl) as service:
+
+        async def trouble() -> None:
+            service.workers()[0].kill()
+
+        async def repair() -> None:
+            await service.complete(scale.nodes)
+
+        yield Setting(nodes=[service], trouble=trouble, repair=repair)
+
+
+@asynccontextmanager
+async def _embedded_killed(scale: Scale, folder: Path) -> AsyncIterator[Setting]:
+    async with workers(folder, scale.nodes, presence_ttl=scale.presence_ttl) as service:
+
+        async def trouble() -> None:
+            service.broker().kill()
+
+        async def repair() -> None:
+            await service.complete(scale.nodes)
+
+        yield Setting(nodes=[service], trouble=trouble, repair=repair)
 
 
 @asynccontextmanager
@@ -167,6 +193,18 @@ SCENARIOS = {
             name="node-killed",
             title="kill -9 of a node",
             setting=_node_killed,
+            needs=(Need.VALKEY,),
+        ),
+        Scenario(
+            name="worker-killed",
+            title="kill -9 of a worker, replaced by its supervisor",
+            setting=_worker_killed,
+            needs=(Need.VALKEY,),
+        ),
+        Scenario(
+            name="embedded-killed",
+            title="kill -9 of the embedded broker, replaced by its supervisor",
+            setting=_embedded_killed,
             needs=(Need.VALKEY,),
         ),
         Scenario(
