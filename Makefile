@@ -7,6 +7,9 @@ HOST ?= localhost
 PORT ?= 8005
 WORKERS ?= 1
 
+# Processes that share the tests: "logical" is one for each core, up to four; 0: none but pytest's.
+JOBS ?= logical
+
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench autobahn docs screenshots clean
 
@@ -16,8 +19,8 @@ help:  ## Say what there is to make.
 run: $(VENV)/.run  ## Start the demo on http://localhost:8005 (HOST=, PORT=, WORKERS=).
 	@exec $(BIN)/hubbub demo --host $(HOST) --port $(PORT) --workers $(WORKERS)
 
-test: $(VENV)/.dev  ## Run all tests.
-	$(BIN)/pytest $(ARGS)
+test: $(VENV)/.dev  ## Run all tests (ARGS=, JOBS=).
+	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev $(VENV)/.bench  ## Run the linters and the type checker, as CI does.
 	$(BIN)/ruff format --check .

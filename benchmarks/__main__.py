@@ -20,7 +20,7 @@ from benchmarks.report import (
     write_report,
 )
 from benchmarks.rounds import Rounds
-from benchmarks.side import BASELINE, HUB_SIDES, TITLES, FoundSide, find_sides
+from benchmarks.side import BASELINE, BROKER_SIDES, HUB_SIDES, TITLES, FoundSide, find_sides
 
 __all__ = ["main"]
 
@@ -64,7 +64,9 @@ class Run:
         self._options = parse_options(arguments)
         self._cores = choose_cores()
         self._sides, self._skipped = find_sides(self._options.sides)
-        self._hubs, self._skipped_hubs = find_sides(self._options.sides, HUB_SIDES)
+        self._hubs, self._skipped_hubs = find_sides(
+            self._options.sides, (*HUB_SIDES, *BROKER_SIDES)
+        )
         self._failed = False
 
     def play(self) -> int:

@@ -1,4 +1,4 @@
-"""The benchmarks of hubs, each from the options to the report: fanout, channels, idle, ack."""
+"""The benchmarks of hubs, each from its options to its report."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks import ack, channels, chart, fanout, idle, memory
+from benchmarks import ack, channels, chart, fanout, idle, memory, sqlite
 from benchmarks.about import About
 from benchmarks.figures import latency_figures, memory_figures, rate_figures
 from benchmarks.hub_report import (
@@ -19,7 +19,7 @@ from benchmarks.hub_report import (
 from benchmarks.process import Cores
 from benchmarks.report import Report
 from benchmarks.rounds import Rounds
-from benchmarks.side import HUB, FoundSide
+from benchmarks.side import BROKER_SIDES, HUB, MEMORY_BROKER, FoundSide
 
 __all__ = ["BENCHMARKS", "HubBenchmark"]
 
@@ -137,11 +137,22 @@ def run_ack(
     return report, draw if _all_have(figures, HUB) else None
 
 
+def run_sqlite(
+    sides: list[FoundSide], cores: Cores, options: argparse.Namespace, describe: Describe
+) -> tuple[Report, Callable[[Path], None] | None]:
+    rounds = options.rounds
+    sync = sqlite.time_sync()
+    played = sqlite.measure_sqlite(sides, cores, rounds=rounds, seconds=options.seconds)
+    figures = {case: latency_figures(played.results, case, MEMORY_BROKER) for case in sqlite.CASES}
+    return sqlite.sqlite_report(describe(played), figures, rounds=rounds, sync=sync), None
+
+
 BENCHMARKS: Mapping[str, tuple[HubBenchmark, tuple[str, ...]]] = {
     "fanout": (run_fanout, PUBLISHING),
     "channels": (run_channels, PUBLISHING),
     "idle": (run_idle, ("hubbub-hub", "websockets-broadcast", "bun-publish", "ws-broadcast")),
     "ack": (run_ack, ("hubbub-hub", "socketio")),
+    "sqlite": (run_sqlite, tuple(side.name for side in BROKER_SIDES)),
 }
 """Name → benchmark, and the names of the sides that take part."""
 

@@ -3,6 +3,7 @@
 import importlib.util
 import platform
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,8 +14,10 @@ from pathlib import Path
 
 __all__ = [
     "BASELINE",
+    "BROKER_SIDES",
     "HUB",
     "HUB_SIDES",
+    "MEMORY_BROKER",
     "SIDES",
     "TITLES",
     "FoundSide",
@@ -139,6 +142,11 @@ def _find_nats() -> tuple[list[str], str]:
     return [sys.executable, "-m", "benchmarks.sides.nats_websocket", binary], f"NATS {number}"
 
 
+def _find_broker(url: str) -> tuple[list[str], str]:
+    command, text = _python("hub_publishing", "hubbub", "uvloop")()
+    return [*command, url], f"{text}, SQLite {sqlite3.sqlite_version}"
+
+
 def _output(command: Sequence[str]) -> str:
     return subprocess.run(
         command, check=True, capture_output=True, text=True, timeout=20
@@ -209,4 +217,21 @@ HUB_SIDES = (
     ),
 )
 
-TITLES = {side.name: side.title for side in (*SIDES, *HUB_SIDES)}
+MEMORY_BROKER = "broker-memory"
+"""The side that the ratios of brokers are to."""
+
+BROKER_SIDES = (
+    Side(MEMORY_BROKER, "memory:", partial(_find_broker, "memory:")),
+    Side(
+        "broker-sqlite-normal",
+        "sqlite:, synchronous=normal",
+        partial(_find_broker, "sqlite:///DIRECTORY/hub.db?synchronous=normal"),
+    ),
+    Side(
+        "broker-sqlite-full",
+        "sqlite:, synchronous=full",
+        partial(_find_broker, "sqlite:///DIRECTORY/hub.db"),
+    ),
+)
+
+TITLES = {side.name: side.title for side in (*SIDES, *HUB_SIDES, *BROKER_SIDES)}

@@ -11,37 +11,18 @@ from weakref import WeakSet
 
 import pytest
 
-from hubbub.brokers.base import Broker, Event
+from hubbub.brokers.base import Broker
 from hubbub.brokers.memory import MemoryBroker
 from hubbub.clock import Timer
 from hubbub.errors import BrokerError
 from hubbub.model import ClientInfo, Join, Position, PresenceStats, Publication
 from hubbub.testing import FakeClock
+from tests.brokers.recorder import Recorder
 
 T = TypeVar("T")
 
 ADA = ClientInfo("ada", "client-1")
 PUBLICATION = Publication(b"1")
-
-
-class Recorder:
-    """A receiver that keeps what it gets, and may do something on it."""
-
-    def __init__(self, react: Callable[[bytes], object] = lambda data: None) -> None:
-        self.seen: list[bytes] = []
-        self.react = react
-
-    def deliver(self, channel: str, event: Event) -> None:
-        data = event.data if isinstance(event, Publication) else b"join or leave"
-        self.seen.append(data)
-        self.react(data)
-
-    def control(self, message: bytes) -> None:
-        self.seen.append(message)
-        self.react(message)
-
-    def suspect(self, channels: object) -> None:
-        raise AssertionError("nothing is lost")
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

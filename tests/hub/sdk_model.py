@@ -15,6 +15,7 @@ from websockets.server import ServerProtocol
 
 from hubbub import Hub, ServerConnection
 from hubbub.protocol import fossil
+from hubbub.server.proxies import TrustedProxies
 from tests.server.wire import HEAD, MemoryTransport, frame
 
 __all__ = ["MemoryClient", "Port", "Result", "SDKModel", "Segment", "Track"]
@@ -363,6 +364,7 @@ class Port:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self.proxies = TrustedProxies()
         self.handler_tasks: set[asyncio.Task[None]] = set()
 
     def is_serving(self) -> bool:

@@ -17,24 +17,42 @@ from hubbub.brokers.memory import MemoryBroker
 from hubbub.clock import Clock
 from hubbub.model import ClientInfo, History, Join, Leave, Position, PresenceStats, Publication
 
-__all__ = ["Hold", "RecordingBroker", "Step", "SuspendingBroker", "SuspendingStore"]
+__all__ = ["Hold", "Record", "RecordingBroker", "Step", "SuspendingBroker", "SuspendingStore"]
 
 When = Literal["request", "answer", "delivery"]
 
 
-class RecordingBroker(MemoryBroker):
-    """The broker in memory, and all that was ever published to it.
+class Record:
+    """What was ever published.
 
     Attributes:
         record: By channel and epoch, in order of offsets, from 1.
         epochs: By channel, the one that was published in last.
+    """
+
+    def __init__(self) -> None:
+        self.record: defaultdict[tuple[str, str], list[Publication]] = defaultdict(list)
+        self.epochs: dict[str, str] = {}
+
+    def note(self, channel: str, publication: Publication, position: Position) -> None:
+        if position.offset:
+            record = self.record[channel, position.epoch]
+            if position.offset > len(record):  # else one with the same key or version was first
+                record.append(publication)
+            assert position.offset <= len(record)
+            self.epochs[channel] = position.epoch
+
+
+class RecordingBroker(MemoryBroker, Record):
+    """The broker in memory, and all that was ever published to it.
+
+    Attributes:
         channels: That the node is subscribed to.
     """
 
     def __init__(self, *, clock: Clock, random: Random | None = None) -> None:
-        super().__init__(clock=clock, random=random)
-        self.record: defaultdict[tuple[str, str], list[Publication]] = defaultdict(list)
-        self.epochs: dict[str, str] = {}
+        MemoryBroker.__init__(self, clock=clock, random=random)
+        Record.__init__(self)
         self.channels = set[str]()
 
     async def subscribe(self, channels: Collection[str]) -> None:
@@ -47,12 +65,7 @@ class RecordingBroker(MemoryBroker):
 
     async def publish(self, channel: str, publication: Publication, **options: Any) -> Position:
         position = await super().publish(channel, publication, **options)
-        if position.offset:
-            record = self.record[channel, position.epoch]
-            if position.offset > len(record):  # else one with the same key or version was first
-                record.append(publication)
-            assert position.offset <= len(record)
-            self.epochs[channel] = position.epoch
+        self.note(channel, publication, position)
         return position
 
 

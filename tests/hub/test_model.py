@@ -8,8 +8,11 @@ by `recovered: false` or the codes 112, 2500 or 3010, and goes on from the top t
 import asyncio
 import functools
 import json
-from collections.abc import Callable, Coroutine
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -17,14 +20,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hubbub import Hub
-from hubbub.brokers.base import Broker
+from hubbub.brokers.base import Broker, Receiver
+from hubbub.brokers.sqlite import SqliteBroker
+from hubbub.clock import Clock
 from hubbub.errors import PositionLost
 from hubbub.hub.listening import Listening
 from hubbub.hub.positions import DELIVERY_TIME
-from hubbub.model import ChannelKeywords, Limits, Position
+from hubbub.model import ChannelKeywords, Limits, Position, Publication
 from hubbub.testing import FakeClock
 from tests.hub.sdk_model import MemoryClient, Port, SDKModel, Track
-from tests.hub.suspending import Hold, RecordingBroker, SuspendingBroker, SuspendingStore
+from tests.hub.suspending import Hold, Record, RecordingBroker, SuspendingBroker, SuspendingStore
 from tests.hub.virtual import VirtualLoop
 
 T = TypeVar("T")
@@ -138,7 +143,7 @@ class HubMachine(RuleBasedStateMachine):
         raise NotImplementedError
 
     @property
-    def record(self) -> RecordingBroker:
+    def record(self) -> Record:
         raise NotImplementedError
 
     # The surroundings.
@@ -510,7 +515,7 @@ class LocalMachine(HubMachine):
         return self.memory
 
     @property
-    def record(self) -> RecordingBroker:
+    def record(self) -> Record:
         return self.memory
 
     def act(self, action: Callable[[], object]) -> None:
@@ -539,6 +544,56 @@ class LocalMachine(HubMachine):
             sdk.results.clear()
 
 
+class RecordingSqlite(SqliteBroker, Record):
+    """The broker in an SQLite file, and all that was ever published to it.
+
+    Attributes:
+        moves: Whether it is being entered or left.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock) -> None:
+        SqliteBroker.__init__(self, path, synchronous="normal", clock=clock)
+        Record.__init__(self)
+        self.moves = False
+
+    @asynccontextmanager
+    async def running(self, receiver: Receiver) -> AsyncGenerator[None]:
+        self.moves = True
+        async with super().running(receiver):
+            self.moves = False
+            try:
+                yield
+            finally:
+                self.moves = True
+        self.moves = False
+
+    async def publish(self, channel: str, publication: Publication, **options: Any) -> Position:
+        position = await super().publish(channel, publication, **options)
+        self.note(channel, publication, position)
+        return position
+
+
+class SqliteMachine(LocalMachine):
+    """With the broker in an SQLite file; what is under way to the disk is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory()
+        self.sqlite = RecordingSqlite(Path(self.directory.name, "hub.db"), clock=self.clock)
+        self.loop.busy = lambda: self.sqlite.moves or self.sqlite.waiting > 0
+
+    def broker(self, node: int) -> Broker:
+        return self.sqlite
+
+    @property
+    def record(self) -> Record:
+        return self.sqlite
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.directory.cleanup()
+
+
 class SuspendingMachine(HubMachine):
     """Two hubs, whose broker takes its steps in any order and may lose what it delivers."""
 
@@ -559,7 +614,7 @@ class SuspendingMachine(HubMachine):
         return broker
 
     @property
-    def record(self) -> RecordingBroker:
+    def record(self) -> Record:
         return self.store.memory
 
     def teardown(self) -> None:
@@ -625,6 +680,14 @@ class SuspendingMachine(HubMachine):
 TestLocal = LocalMachine.TestCase
 TestLocal.settings = settings(
     max_examples=100,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=False,
+)
+TestSqlite = SqliteMachine.TestCase
+TestSqlite.settings = settings(
+    max_examples=12,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

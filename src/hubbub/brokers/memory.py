@@ -1,17 +1,18 @@
 """The broker of a single process: streams, presence and deliveries in its memory."""
 
-from collections import deque
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import asynccontextmanager
 from math import inf
 from random import Random, SystemRandom
-from string import ascii_letters
 from typing import TypeAlias, assert_never
 
-from hubbub.brokers.agenda import NEVER, Agenda
-from hubbub.brokers.base import Event, Receiver
-from hubbub.brokers.stream import Stream, moved
-from hubbub.clock import Clock, SystemClock, Timer
+from hubbub.brokers.agenda import NEVER
+from hubbub.brokers.base import Receiver
+from hubbub.brokers.handover import HandOver
+from hubbub.brokers.rooms import Rooms
+from hubbub.brokers.stream import IDEMPOTENCY_TTL, UNUSED_TTL, Stream, make_epoch, moved
+from hubbub.brokers.sweeper import Sweeper
+from hubbub.clock import Clock, SystemClock
 from hubbub.errors import BrokerError
 from hubbub.model import (
     ClientInfo,
@@ -24,18 +25,6 @@ from hubbub.model import (
 )
 
 __all__ = ["MemoryBroker"]
-
-EPOCH_LENGTH = 8
-IDEMPOTENCY_TTL = 300.0
-
-# Seconds that the epoch of a stream is kept in which nothing was ever published and to which nobody
-# is subscribed. There is nothing to lose in it, and clients may look at any number of channels.
-UNUSED_TTL = 300.0
-
-# Expired entries that one operation removes: more than it can add, so that memory is bounded even
-# if the loop never gets to run the timer; and that one call of the timer removes.
-SWEEP_PER_OPERATION = 4
-SWEEP_PER_TIMER = 1_000
 
 NOWHERE = Position()
 
@@ -64,17 +53,11 @@ class MemoryBroker:
         self._clock: Clock = clock or SystemClock()
         self._monotonic = self._clock.monotonic
         self._random = random or SystemRandom()
-        self._receiver: Receiver | None = None
-        self._subscribed = set[str]()
+        self._hand_over = HandOver()
+        self._rooms = Rooms(self._clock)
         self._streams: dict[str, Stream] = {}
-        self._rooms: dict[str, _Room] = {}
         self._results: dict[tuple[str, str], _Result] = {}
-        self._agenda = Agenda[_Entry]()
-        self._timer: Timer | None = None
-        self._timer_second = NEVER
-        # What the receiver has yet to be given; channel `None`: a control message.
-        self._waiting: deque[tuple[str, Event] | tuple[None, bytes]] = deque()
-        self._calling = False
+        self._sweeper = Sweeper[_Entry](self._clock, self._forget)
 
     @asynccontextmanager
     async def running(self, receiver: Receiver) -> AsyncGenerator[None]:
@@ -83,27 +66,25 @@ class MemoryBroker:
         Raises:
             BrokerError: On entering: the broker is running already.
         """
-        if self._receiver is not None:
+        if self._hand_over.receiver is not None:
             raise BrokerError("memory", "it is running already")
-        self._receiver = receiver
-        self._set_timer()
+        self._hand_over.start(receiver)
+        self._sweeper.start()
+        self._rooms.start()
         try:
             yield
         finally:
-            self._receiver = None
-            self._cancel_timer()
-            self._subscribed.clear()
-            for room in self._rooms.values():
-                self._agenda.remove(room)
-            self._rooms.clear()
+            self._hand_over.stop()
+            self._sweeper.stop()
+            self._rooms.stop()
 
     async def subscribe(self, channels: Collection[str]) -> None:
         """Have what happens in the channels delivered. Idempotent."""
-        self._subscribed.update(channels)
+        self._hand_over.subscribed.update(channels)
 
     async def unsubscribe(self, channels: Collection[str]) -> None:
         """Have no more delivered. Idempotent."""
-        self._subscribed.difference_update(channels)
+        self._hand_over.subscribed.difference_update(channels)
         now = self._monotonic()
         for channel in channels:
             stream = self._streams.get(channel)
@@ -124,8 +105,7 @@ class MemoryBroker:
     ) -> Position:
         """Append a publication to the channel's stream and deliver it, as one step."""
         now = self._monotonic()
-        if now >= self._agenda.next:
-            self._agenda.sweep(now, SWEEP_PER_OPERATION, self._forget)
+        self._sweeper.sweep(now)
         if idempotency_key:
             result = self._results.get((channel, idempotency_key))
             if result is not None and now < result.ends:
@@ -137,8 +117,7 @@ class MemoryBroker:
                 accepted = stream.accept(version, version_epoch)
             if accepted:
                 publication = stream.append(publication, history_size, now + history_ttl)
-                if stream.publications_end < stream.queued:
-                    self._queue(stream, stream.publications_end, now)
+                self._sweeper.queue(stream, stream.publications_end, now)
             position = Position(stream.epoch, stream.top)
         else:
             position = NOWHERE
@@ -147,16 +126,13 @@ class MemoryBroker:
         if idempotency_key:
             # Before delivering: the receiver may publish with the same key.
             self._remember((channel, idempotency_key), position, now)
-        if accepted and channel in self._subscribed:
-            self._waiting.append((channel, publication))
-            self._hand_over()
+        if accepted:
+            self._hand_over.deliver(channel, publication)
         return position
 
     async def announce(self, channel: str, event: Join | Leave) -> None:
         """Deliver a join or leave."""
-        if channel in self._subscribed:
-            self._waiting.append((channel, event))
-            self._hand_over()
+        self._hand_over.deliver(channel, event)
 
     async def history(
         self,
@@ -169,10 +145,9 @@ class MemoryBroker:
     ) -> History:
         """Read a channel's stream; the first use of a channel makes one."""
         now = self._monotonic()
-        if now >= self._agenda.next:
-            self._agenda.sweep(now, SWEEP_PER_OPERATION, self._forget)
+        self._sweeper.sweep(now)
         stream = self._stream(channel, now, now + meta_ttl)
-        if not stream.top and channel not in self._subscribed:
+        if not stream.top and channel not in self._hand_over.subscribed:
             self._keep(stream, now + min(meta_ttl, UNUSED_TTL), now)
         return History(stream.read(since, limit, reverse), Position(stream.epoch, stream.top))
 
@@ -186,74 +161,31 @@ class MemoryBroker:
         self, channel: str, client: str, info: ClientInfo, ttl: float | None
     ) -> None:
         """Enter a client, or prolong its entry."""
-        now = self._monotonic()
-        if now >= self._agenda.next:
-            self._agenda.sweep(now, SWEEP_PER_OPERATION, self._forget)
-        room = self._rooms.get(channel)
-        if room is None:
-            room = self._rooms[channel] = _Room(channel)
-        ends = inf if ttl is None else now + ttl
-        room.entries[client] = (info, ends)
-        if ends < room.first_end:
-            room.first_end = ends
-            self._queue(room, ends, now)
+        self._rooms.add(channel, client, info, ttl)
 
     async def remove_presence(self, channel: str, client: str) -> None:
         """Remove a client's entry. Idempotent."""
-        room = self._rooms.get(channel)
-        if room is not None:
-            room.entries.pop(client, None)
-            if not room.entries:
-                self._forget(room)
+        self._rooms.remove(channel, client)
 
     async def presence(self, channel: str) -> Mapping[str, ClientInfo]:
         """Return who is in a channel, by client id: a snapshot."""
-        room = self._room(channel)
-        if room is None:
-            return {}
-        return {client: info for client, (info, _) in room.entries.items()}
+        return self._rooms.members(channel)
 
     async def presence_stats(self, channel: str) -> PresenceStats:
         """Count who is in a channel, in time proportional to the answer."""
-        room = self._room(channel)
-        if room is None:
-            return PresenceStats(0, 0)
-        users = {info.user for info, _ in room.entries.values()}
-        return PresenceStats(len(room.entries), len(users))
+        return self._rooms.stats(channel)
 
     async def send_control(self, message: bytes) -> None:
         """Give a message to `Receiver.control` of this node, the only one."""
-        if self._receiver is not None:
-            self._waiting.append((None, message))
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        """Call the receiver with what waits, unless it is in a call: that one goes on then."""
-        if self._calling:
-            return
-        waiting = self._waiting
-        self._calling = True
-        try:
-            while waiting:
-                item = waiting.popleft()
-                receiver = self._receiver
-                assert receiver is not None, "nothing waits unless running"
-                if item[0] is None:
-                    receiver.control(item[1])
-                else:
-                    receiver.deliver(item[0], item[1])
-        finally:
-            self._calling = False
-            if waiting:  # the receiver failed: what others published meanwhile is not lost
-                self._hand_over()
+        self._hand_over.control(message)
 
     def _stream(self, channel: str, now: float, ends: float) -> Stream:
         """Find or make a stream as it is now, and prolong it."""
         stream = self._streams.get(channel)
         if stream is None:
-            stream = self._streams[channel] = Stream(channel, self._epoch())
+            stream = self._streams[channel] = Stream(channel, make_epoch(self._random))
         elif now >= stream.ends:
-            stream.restart(self._epoch())
+            stream.restart(make_epoch(self._random))
         elif now >= stream.publications_end:
             stream.clear()
         self._keep(stream, ends, now)
@@ -261,23 +193,7 @@ class MemoryBroker:
 
     def _keep(self, stream: Stream, ends: float, now: float) -> None:
         stream.ends = ends
-        if ends < stream.queued:
-            self._queue(stream, ends, now)
-
-    def _epoch(self) -> str:
-        number = self._random.randrange(len(ascii_letters) ** EPOCH_LENGTH)
-        letters = ""
-        for _ in range(EPOCH_LENGTH):
-            number, letter = divmod(number, len(ascii_letters))
-            letters += ascii_letters[letter]
-        return letters
-
-    def _room(self, channel: str) -> "_Room | None":
-        """Find who is present now."""
-        room = self._rooms.get(channel)
-        if room is not None:
-            room.expire(self._monotonic())
-        return room
+        self._sweeper.queue(stream, ends, now)
 
     def _remember(self, key: tuple[str, str], position: Position, now: float) -> None:
         """Keep what publishing with an idempotency key returned."""
@@ -286,70 +202,16 @@ class MemoryBroker:
             result = self._results[key] = _Result(key)
         result.position = position
         result.ends = now + IDEMPOTENCY_TTL
-        if result.ends < result.queued:
-            self._queue(result, result.ends, now)
+        self._sweeper.queue(result, result.ends, now)
 
     def _forget(self, entry: "_Entry") -> None:
         match entry:
             case Stream():
                 del self._streams[entry.channel]
-            case _Room():
-                del self._rooms[entry.channel]
             case _Result():
                 del self._results[entry.key]
             case _:
                 assert_never(entry)
-        self._agenda.remove(entry)
-
-    def _queue(self, entry: "_Entry", due: float, now: float) -> None:
-        self._agenda.queue(entry, due, now)
-        if self._agenda.next < self._timer_second and self._receiver is not None:
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        """Wake when the next entry is due."""
-        self._cancel_timer()
-        second = self._agenda.next
-        if second < NEVER:
-            self._timer_second = second
-            delay = max(0.0, second - self._monotonic())
-            self._timer = self._clock.call_later(delay, self._wake)
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._timer_second = None, NEVER
-
-    def _wake(self) -> None:
-        self._timer, self._timer_second = None, NEVER
-        self._agenda.sweep(self._monotonic(), SWEEP_PER_TIMER, self._forget)
-        self._set_timer()
-
-
-class _Room:
-    """Who is present in a channel.
-
-    Attributes:
-        entries: By client id; with when they expire.
-        first_end: No entry expires before.
-        queued: The second when the agenda has it.
-    """
-
-    __slots__ = ("channel", "entries", "first_end", "queued")
-
-    def __init__(self, channel: str) -> None:
-        self.channel = channel
-        self.entries: dict[str, tuple[ClientInfo, float]] = {}
-        self.first_end = inf
-        self.queued = NEVER
-
-    def expire(self, now: float) -> float | None:
-        """Remove entries that have expired, and say when more will; `None`: nobody is left."""
-        if now >= self.first_end:
-            entries = {client: entry for client, entry in self.entries.items() if now < entry[1]}
-            self.entries = entries
-            self.first_end = min((ends for _, ends in entries.values()), default=inf)
-        return self.first_end if self.entries else None
 
 
 class _Result:
@@ -375,4 +237,4 @@ class _Result:
         return self.ends if now < self.ends else None
 
 
-_Entry: TypeAlias = Stream | _Room | _Result
+_Entry: TypeAlias = Stream | _Result

@@ -25,6 +25,15 @@ def _memory(url: str, clock: Clock) -> Broker:
     return MemoryBroker(clock=clock)
 
 
+def _sqlite(url: str, clock: Clock) -> Broker:
+    # Not above: Python can be built without SQLite, and then this broker alone is missing.
+    try:
+        from hubbub.brokers.sqlite import open_sqlite
+    except ImportError as exc:
+        raise ConfigError("broker", f"{url!r} needs Python's sqlite3: {exc}") from exc
+    return open_sqlite(url, clock)
+
+
 def _redis(url: str, clock: Clock) -> Broker:
     try:
         from hubbub.brokers.redis.broker import RedisBroker
@@ -39,6 +48,7 @@ def _redis(url: str, clock: Clock) -> Broker:
 
 SCHEMES: Mapping[str, Callable[[str, Clock], Broker]] = {
     "memory": _memory,
+    "sqlite": _sqlite,
     "redis": _redis,
     "rediss": _redis,
     "unix": _redis,

@@ -1,11 +1,32 @@
-"""A channel's stream in the memory broker."""
+"""A channel's stream in the memory broker, and what all streams do alike."""
 
 from math import inf
+from random import Random
+from string import ascii_letters
 
 from hubbub.brokers.agenda import NEVER
 from hubbub.model import Position, Publication
 
-__all__ = ["Stream", "moved"]
+__all__ = [
+    "IDEMPOTENCY_TTL",
+    "UNUSED_TTL",
+    "Stream",
+    "follows",
+    "make_epoch",
+    "moved",
+    "window",
+]
+
+IDEMPOTENCY_TTL = 300.0
+"""Seconds that idempotency keys are remembered."""
+
+UNUSED_TTL = 300.0
+"""Seconds that the epoch of a stream is kept in which nothing was ever published, and to which
+nobody is subscribed. There is nothing to lose in it, and clients may look at any number of
+channels.
+"""
+
+EPOCH_LENGTH = 8
 
 
 class Stream:
@@ -68,8 +89,7 @@ class Stream:
 
     def accept(self, version: int, version_epoch: str) -> bool:
         """Take note of a version, if it is above the last one that it compares with."""
-        compares = not version_epoch or version_epoch == self.version_epoch
-        if compares and version <= self.version:
+        if not follows(version, version_epoch, self.version, self.version_epoch):
             return False
         self.version, self.version_epoch = version, version_epoch
         return True
@@ -93,28 +113,57 @@ class Stream:
         self, since: Position | None, limit: int | None, reverse: bool
     ) -> tuple[Publication, ...]:
         """Read publications; the arguments are those of `Broker.history`."""
-        publications = self.publications
-        start, stop = self.start, len(publications)
-        if since is not None:
-            if since.epoch and since.epoch != self.epoch:
-                return ()
-            # The index of the first publication after `since`.
-            after = since.offset - self.top + stop
-            if reverse:
-                stop = min(stop, after - 1)
-            else:
-                start = max(start, after)
-        if limit is not None:
-            if reverse:
-                start = max(start, stop - limit)
-            else:
-                stop = min(stop, start + limit)
-        if start >= stop:
+        if since is not None and since.epoch and since.epoch != self.epoch:
             return ()
-        page = publications[start:stop]
+        publications = self.publications
+        before = self.top - len(publications)  # the offset before that of the first in the list
+        first, end = window(before + self.start + 1, self.top, since, limit, reverse)
+        if first >= end:
+            return ()
+        page = publications[first - before - 1 : end - before - 1]
         if reverse:
             page.reverse()
         return tuple(page)
+
+
+def follows(version: int, version_epoch: str, last: int, last_epoch: str) -> bool:
+    """Whether a publication's version is above the last one, or does not compare with it."""
+    return version > last or bool(version_epoch and version_epoch != last_epoch)
+
+
+def window(
+    first: int, top: int, since: Position | None, limit: int | None, reverse: bool
+) -> tuple[int, int]:
+    """Say which offsets to read; the last arguments are those of `Broker.history`.
+
+    Args:
+        first: The oldest offset that is kept.
+
+    Returns:
+        The first of them, and the one after the last; none if that is not above the first.
+    """
+    end = top + 1
+    if since is not None:
+        if reverse:
+            end = min(end, since.offset)
+        else:
+            first = max(first, since.offset + 1)
+    if limit is not None:
+        if reverse:
+            first = max(first, end - limit)
+        else:
+            end = min(end, first + limit)
+    return first, end
+
+
+def make_epoch(random: Random) -> str:
+    """Make the name of a new stream."""
+    number = random.randrange(len(ascii_letters) ** EPOCH_LENGTH)
+    letters = ""
+    for _ in range(EPOCH_LENGTH):
+        number, letter = divmod(number, len(ascii_letters))
+        letters += ascii_letters[letter]
+    return letters
 
 
 def moved(publication: Publication, epoch: str, offset: int) -> Publication:

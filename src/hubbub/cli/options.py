@@ -10,6 +10,8 @@ from hubbub.cli.failure import USAGE, Failure
 from hubbub.cli.limits import number_from, number_of_workers, whole_number_from
 from hubbub.cli.listening import InheritedSocket, ListenAddress, TcpAddress, UnixAddress
 from hubbub.cli.logs import LogFormat, LogLevel
+from hubbub.errors import ConfigError
+from hubbub.server.proxies import TrustedProxies
 
 __all__ = [
     "DEFAULT_DRAIN",
@@ -19,6 +21,7 @@ __all__ = [
     "CertfileOption",
     "DrainOption",
     "FdOption",
+    "HealthOption",
     "HostOption",
     "InsecureOption",
     "KeyfileOption",
@@ -26,6 +29,7 @@ __all__ = [
     "LogLevelOption",
     "PortOption",
     "ReloadOption",
+    "TrustedProxyOption",
     "UdsOption",
     "UrlArgument",
     "WorkersOption",
@@ -37,6 +41,15 @@ DEFAULT_PORT = 8005
 
 DEFAULT_DRAIN = 3.0
 """Seconds. With few clients it takes less, see `Hub.drain`."""
+
+
+def _proxy(text: str) -> str:
+    try:
+        TrustedProxies([text])
+    except ConfigError as exc:
+        raise typer.BadParameter(exc.problem) from None
+    return text
+
 
 HostOption = Annotated[
     str,
@@ -81,6 +94,15 @@ ReloadOption = Annotated[
         help="Restart when a Python file in the working directory changes.",
     ),
 ]
+HealthOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--health/--no-health",
+        envvar="HUBBUB_HEALTH",
+        show_default="where --http answers 404",
+        help="Answer /healthz and /readyz before --http is asked, or not at all.",
+    ),
+]
 LogLevelOption = Annotated[
     LogLevel,
     typer.Option(envvar="HUBBUB_LOG_LEVEL", case_sensitive=False, help="Least level to log."),
@@ -96,7 +118,7 @@ BrokerOption = Annotated[
     typer.Option(
         envvar=BROKER_VARIABLE,
         metavar="URL",
-        help="Broker of hubs that are made without one: redis://…, unix://…, memory:",
+        help="Broker of hubs that are made without one: redis://…, unix://…, sqlite:///…, memory:",
     ),
 ]
 DrainOption = Annotated[
@@ -115,6 +137,16 @@ WorkersOption = Annotated[
         parser=number_of_workers,
         metavar="<int>|auto",
         help="Processes that share the port; auto: one for each core.",
+    ),
+]
+TrustedProxyOption = Annotated[
+    list[str],
+    typer.Option(
+        envvar="HUBBUB_TRUSTED_PROXIES",
+        parser=_proxy,
+        metavar="ADDRESS",
+        show_default=False,
+        help="Proxy that is believed who the client is: address, network, or unix; repeatable.",
     ),
 ]
 UrlArgument = Annotated[

@@ -26,12 +26,14 @@ from hubbub.cli.options import (
     CertfileOption,
     DrainOption,
     FdOption,
+    HealthOption,
     HostOption,
     KeyfileOption,
     LogFormatOption,
     LogLevelOption,
     PortOption,
     ReloadOption,
+    TrustedProxyOption,
     UdsOption,
     WorkersOption,
     listen_address,
@@ -66,6 +68,8 @@ def run(
     fd: FdOption = None,
     ssl_certfile: CertfileOption = None,
     ssl_keyfile: KeyfileOption = None,
+    health: HealthOption = None,
+    trusted_proxy: TrustedProxyOption = [],  # noqa: B006 - Typer copies it
     reload: ReloadOption = False,
     broker: BrokerOption = None,
     workers: WorkersOption = 1,
@@ -86,6 +90,8 @@ def run(
         listen_address(context, host, port, uds, fd),
         ssl_certfile,
         ssl_keyfile,
+        health,
+        tuple(trusted_proxy),
         drain,
         log_level,
         log_format,
@@ -113,6 +119,8 @@ class _Service:
     address: ListenAddress
     certfile: str | None
     keyfile: str | None
+    health: bool | None
+    trusted_proxies: tuple[str, ...]
     drain: float
     log_level: LogLevel
     log_format: LogFormat
@@ -127,6 +135,8 @@ class _Service:
             tls,
             self._announce if announce else lambda listener: None,
             http=http,
+            health=self.health,
+            trusted_proxies=self.trusted_proxies,
             drain=self.drain,
         )
 
@@ -156,6 +166,9 @@ class _Service:
             arguments.append(f"--ssl-certfile={self.certfile}")
         if self.keyfile is not None:
             arguments.append(f"--ssl-keyfile={self.keyfile}")
+        if self.health is not None:
+            arguments.append("--health" if self.health else "--no-health")
+        arguments += [f"--trusted-proxy={proxy}" for proxy in self.trusted_proxies]
         return [*arguments, f"--log-level={self.log_level}", f"--log-format={self.log_format}"]
 
     def _announce(self, listener: Listener) -> None:

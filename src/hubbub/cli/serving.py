@@ -5,9 +5,9 @@ import errno
 import functools
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 from starlette.types import ASGIApp
 
@@ -24,6 +24,7 @@ from hubbub.cli.listening import (
 from hubbub.cli.loader import Application
 from hubbub.cli.loops import run_async, thread_safe
 from hubbub.cli.signals import ignore_hangup, on_stop_signals
+from hubbub.errors import BrokerError
 from hubbub.workers.supervision import watch_supervisor
 from hubbub.workers.systemd import notify_ready, notify_stopping
 
@@ -50,6 +51,8 @@ def serve_application(
     announce: Callable[[Listener], None],
     *,
     http: ASGIApp | None = None,
+    health: bool | None = None,
+    trusted_proxies: Sequence[str] = (),
     drain: float = 0.0,
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
 ) -> None:
@@ -64,19 +67,27 @@ def serve_application(
         tls: Certificate and key; `None`: no TLS.
         announce: Called when connections are accepted.
         http: ASGI app for requests that are no upgrade; `None`: a page to try the server with.
+        health: As for `hubbub.serve`.
+        trusted_proxies: As for `hubbub.serve`.
         drain: Seconds that the ends of sessions are spread over; 0: at once.
         shutdown_timeout: Seconds from the request to stop after which handlers are cancelled; more
             if draining takes more than half of them, see `stop_limit`.
 
     Raises:
-        Failure: Nobody can listen there.
+        Failure: Nobody can listen there, or a hub cannot use its broker.
     """
+    keywords: dict[str, Any] = {
+        "ssl": tls,
+        "http": http,
+        "health": health,
+        "trusted_proxies": trusted_proxies,
+    }
     for attempt in range(_ATTEMPTS):
         with listen(address) as listener:
             try:
                 run_async(
                     _serve(
-                        _server(application, listener, tls, http),
+                        _server(application, listener, keywords),
                         listener,
                         announce,
                         drain,
@@ -84,9 +95,11 @@ def serve_application(
                         worker=isinstance(address, AssignedSockets),
                     )
                 )
+            except BrokerError as exc:
+                raise Failure(f"broker {exc}") from exc
             except OSError as exc:
                 if not isinstance(address, TcpAddress) or exc.errno not in _BIND_ERRORS:
-                    raise  # a hub that cannot reach its broker, a bug: not for us to explain
+                    raise  # a bug: not for us to explain
                 snatched = address.port == 0 and exc.errno == errno.EADDRINUSE
                 if not snatched or attempt == _ATTEMPTS - 1:
                     raise bind_failure(exc, address.host, address.port) from exc
@@ -188,7 +201,7 @@ def _cancel_handlers(server: Server, limit: float) -> None:
 
 
 def _server(
-    application: Application, listener: Listener, tls: ssl.SSLContext | None, http: ASGIApp | None
+    application: Application, listener: Listener, keywords: Mapping[str, Any]
 ) -> Callable[[], Server]:
     make = unix_serve if listener.unix else serve
-    return functools.partial(make, application, ssl=tls, http=http, **listener.keywords)
+    return functools.partial(make, application, **keywords, **listener.keywords)

@@ -30,6 +30,7 @@ from hubbub.hub.asgi import asgi_app
 from hubbub.hub.channel import Channel
 from hubbub.hub.client import Client
 from hubbub.hub.control import (
+    ClientsMessage,
     DisconnectClients,
     RefreshClients,
     SubscribeClients,
@@ -47,9 +48,11 @@ from hubbub.model import (
     ChannelKeywords,
     ChannelOptions,
     ClientInfo,
+    ClusterChannels,
     Grant,
     History,
     Limits,
+    NodeInfo,
     Position,
     PresenceStats,
 )
@@ -70,9 +73,9 @@ class Hub:
     entered by `async with hub`.
 
     Args:
-        broker: URL of what carries publications and keeps history, or an object that does.
-            `None`: the URL in the environment variable `HUBBUB_BROKER`, else `memory:`, for one
-            process.
+        broker: URL of what carries publications and keeps history, or an object that does:
+            `memory:`, or `sqlite:///path`, which outlives the process. `None`: the URL in the
+            environment variable `HUBBUB_BROKER`, else `memory:`.
         tokens: Verifies connection and subscription tokens. `None`: tokens are refused.
         anonymous: Whether clients may connect without a token. `None`: if `tokens` is `None`.
             With a hook for `on_connect`, the hook decides.
@@ -539,7 +542,8 @@ class Hub:
         """Subscribe connected clients to a channel from the server's side.
 
         Nothing happens to a client that is subscribed already. One that has too many channels
-        stays as it is, and a warning is logged.
+        stays as it is, and a warning is logged. All nodes are told; this does not wait until the
+        clients are subscribed, so without `since` what is published meanwhile may be missed.
 
         Args:
             user: All connections of the user.
@@ -673,6 +677,48 @@ class Hub:
             if group.subscribers
         }
 
+    # What there is on all nodes.
+
+    def nodes(self) -> list[NodeInfo]:
+        """Return the nodes that share the broker: this one first, then others by name.
+
+        What is known of the others is up to 5 seconds old. A node that leaves is gone at once, one
+        that is lost after 15 seconds without a sign of life. A node that has just been entered has
+        not heard of all others yet.
+
+        Raises:
+            RuntimeError: The hub is not running.
+        """
+        self._check_running()
+        return self._node.cluster.nodes()
+
+    async def cluster_channels(
+        self,
+        pattern: str = "*",
+        *,
+        timeout: float = 2.0,  # noqa: ASYNC109 - what came until then is the answer
+    ) -> ClusterChannels:
+        """Ask all nodes for the channels with subscribed clients, and how many there are.
+
+        Each node answers to every node, so this is for operators and not for every request: its
+        cost grows with the number of channels times that of nodes. Nodes count one after another
+        while clients come and go.
+
+        Args:
+            pattern: Of the names: `*` is any text, `?` any character, `[ab]` one of these.
+            timeout: Seconds to wait for the answers.
+
+        Returns:
+            What came until then, and which nodes that are known were silent: their clients are
+            not counted.
+
+        Raises:
+            RuntimeError: The hub is not running.
+            BrokerError: The question could not be sent.
+        """
+        self._check_running()
+        return await self._node.cluster.channels(pattern, timeout)
+
     @property
     def deliveries(self) -> int:
         """Publications, joins and leaves sent so far, counted for each subscriber."""
@@ -680,7 +726,7 @@ class Hub:
 
     async def _send(
         self,
-        message: DisconnectClients | SubscribeClients | UnsubscribeClients | RefreshClients,
+        message: ClientsMessage,
     ) -> None:
         self._check_running()
         await self._node.broker.send_control(encode(message))

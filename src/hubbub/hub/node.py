@@ -23,6 +23,7 @@ from hubbub.errors import (
 from hubbub.hub.access import check_name
 from hubbub.hub.authorizing import Authorizer
 from hubbub.hub.channel import Channel
+from hubbub.hub.cluster import Cluster
 from hubbub.hub.commands import Commands
 from hubbub.hub.connecting import Connector
 from hubbub.hub.fanout import Fanout
@@ -142,6 +143,7 @@ class Node:
         self.connector = Connector(self)
         self.commands = Commands(self)
         self.steering = Steering(self)
+        self.cluster = Cluster(self)
         self.links = Links(broker, self.registry.groups.__contains__)
         self.positions = Positions(self)
         self.prolonging = Prolonging(self)
@@ -177,6 +179,7 @@ class Node:
             await root
 
     async def _live(self, entered: asyncio.Future[None]) -> None:
+        self.cluster.begin()
         try:
             async with self.broker.running(self), asyncio.TaskGroup() as group:
                 self._group = group
@@ -196,6 +199,7 @@ class Node:
                     tasks.append(group.create_task(self.prolonging.run()))
                     self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
                     self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
+                self.cluster.enter()
                 try:
                     await self._left.wait()
                 finally:
@@ -203,6 +207,7 @@ class Node:
                     self.stop()
                     for task in tasks:
                         task.cancel()
+                self.cluster.leave()
                 await self._finish_tasks()
         except Exception as exc:
             if not entered.done():
@@ -213,6 +218,7 @@ class Node:
         finally:
             self._group = None
             self.running = False
+            self.cluster.end()
             self.wheel.stop()
 
     async def _finish_tasks(self) -> None:

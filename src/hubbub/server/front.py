@@ -170,12 +170,17 @@ class _Head(asyncio.Protocol):
         self._refused = True
         self._buffer.clear()
         self._transport.write(plain_response(status, text))
-        if self._transport.can_write_eof():
-            with contextlib.suppress(OSError):  # reset, which connection_lost is about to tell
-                self._transport.write_eof()
-            self._start_timer(LINGER)
-        else:
+        if not self._transport.can_write_eof():
             self._transport.close()
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:
+            # The client had left, and its kernel reset the connection at the answer: asyncio
+            # shuts the socket down at once, and hands on what the system says to that.
+            self._transport.abort()
+        else:
+            self._start_timer(LINGER)
 
     def _start_timer(self, timeout: float | None) -> None:
         if self._timer is not None:

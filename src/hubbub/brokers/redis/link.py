@@ -115,6 +115,7 @@ class Link:
         self._canary = canary
         self._random = random
         self._publish = b"SPUBLISH" if sharded else b"PUBLISH"
+        self._ended = False
         self._where = str(address)
         self._problem: str | None = "not connected"
         self.wanted = set[bytes]()
@@ -204,6 +205,14 @@ class Link:
             subscriptions.unsubscribe(self._groups(chosen))
         self.confirmed.difference_update(chosen)
 
+    def end(self) -> None:
+        """Make no more attempts: to be called before `run` is cancelled.
+
+        Before Python 3.13 a group whose tasks fail while it is cancelled raises what they raised,
+        and forgets the cancellation.
+        """
+        self._ended = True
+
     async def run(self, entered: asyncio.Future[None] | None = None) -> None:
         """Keep the link up until cancelled.
 
@@ -224,13 +233,13 @@ class Link:
                 self._owner.repaired(self)
             first = False
 
-        while True:
+        while not self._ended:
             try:
                 await self._live(up)
             except LinkLost as exc:
                 problem = str(exc)
-            if first and entered is not None:
-                if not entered.done():
+            if self._ended or (first and entered is not None):
+                if entered is not None and not entered.done():
                     entered.set_exception(BrokerError(NAME, problem))
                 return
             if attempt == 0:
@@ -290,9 +299,10 @@ class Link:
             self._problem = await self._prove(wire, key)
             up()
             interval = self._address.timeout / 4
-            while True:
+            while not self._ended:
                 await asyncio.sleep(interval)
                 self._problem = await self._prove(wire, key)
+            raise LinkLost("the broker has ended")
         except BrokerError as exc:
             raise LinkLost(exc.problem) from None
 
