@@ -14,7 +14,8 @@ from hubbub.http import pages
 
 INTERVAL = 0.5  # seconds
 
-hub = Hub("memory:")  # wherever others keep their history: what was, is of no use here
+# Wherever others keep their history: what was, is of no use here. Workers need a broker to share.
+hub = Hub(None if "HUBBUB_WORKER" in os.environ else "memory:")
 routes = {"/connection/websocket": hub}
 http = pages(Path(__file__).with_name("page"))
 
