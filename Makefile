@@ -5,6 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOST ?= localhost
 PORT ?= 8005
+WORKERS ?= 1
+
+# Processes that share the tests: "logical" is one for each core, up to four; 0: none but pytest's.
+JOBS ?= logical
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench autobahn docs screenshots clean
@@ -12,11 +16,11 @@ PORT ?= 8005
 help:  ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run  ## Start the demo on http://localhost:8005 (HOST=, PORT=).
-	@exec $(BIN)/hubbub demo --host $(HOST) --port $(PORT)
+run: $(VENV)/.run  ## Start the demo on http://localhost:8005 (HOST=, PORT=, WORKERS=).
+	@exec $(BIN)/hubbub demo --host $(HOST) --port $(PORT) --workers $(WORKERS)
 
-test: $(VENV)/.dev  ## Run all tests.
-	$(BIN)/pytest $(ARGS)
+test: $(VENV)/.dev  ## Run all tests (ARGS=, JOBS=).
+	$(BIN)/pytest --numprocesses $(JOBS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev $(VENV)/.bench  ## Run the linters and the type checker, as CI does.
 	$(BIN)/ruff format --check .
@@ -48,7 +52,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
 	@echo "Setting up $(VENV) (once) ..."
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,workers]'
 	@touch $@
 
 $(VENV)/.dev $(VENV)/.bench $(VENV)/.docs: $(VENV)/.%: pyproject.toml | $(VENV)/.run

@@ -397,7 +397,7 @@ def test_first_message_is_the_token_or_the_end(tmp_path: Path) -> None:
         assert interrupt(example) == ""
 
 
-def test_behind_proxy_says_the_address_of_the_header(tmp_path: Path) -> None:
+def test_behind_proxy_says_the_address_that_the_proxy_says(tmp_path: Path) -> None:
     with running(EXAMPLES / "howto" / "behind_proxy.py", tmp_path) as example:
         header = {"X-Forwarded-For": "192.0.2.7"}
         with example.connect(headers=header) as websocket:

@@ -1,7 +1,11 @@
-"""Every program in `examples` that serves a hub does what the documentation says, for real SDKs."""
+"""Every program in `examples` that serves a hub does what the documentation says, for real SDKs.
+
+With every broker, which the environment names: no program is changed for it.
+"""
 
 import asyncio
 import json
+import secrets
 import shutil
 import subprocess
 import sys
@@ -23,11 +27,33 @@ from centrifuge import (  # type: ignore[import-untyped]  # it ships no py.typed
     SubscriptionEventHandler,
 )
 
+from hubbub.brokers.opening import BROKER_VARIABLE
 from tests.examples import CLIENT_TIMEOUT, EXAMPLES, Example, changed, running
+from tests.servers.valkey import ValkeyServer
 from tests.tools import find_node
 
 PATH = "/connection/websocket"
 INTEROP = Path(__file__).parent / "interop"
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Generator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True, params=["memory", "sqlite", "valkey"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the program's hub use a broker in which nothing has happened."""
+    match request.param:
+        case "memory":
+            url = "memory:"
+        case "sqlite":
+            url = f"sqlite:///{tmp_path / 'hub.db'}"
+        case _:
+            server: ValkeyServer = request.getfixturevalue("valkey")
+            url = f"{server.url}?prefix={secrets.token_hex(4)}"
+    monkeypatch.setenv(BROKER_VARIABLE, url)
 
 
 def interrupt(example: Example) -> str:

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "server": set[str](),
     "testing": {"brokers", "hub", "protocol", "server"},
     "web": set[str](),
+    "workers": {"brokers"},
 }
 EVERYBODY = {"clock", "errors", "model"}
 

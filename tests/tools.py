@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from filelock import FileLock
 
 from tests.timing import MS
 
@@ -36,19 +37,26 @@ def find_node(folder: Path) -> Path:
     """Return the path of Node, after installing what a folder's package-lock.json says."""
     node = find_tool("node", "nodejs", install="apt install nodejs, or https://nodejs.org")
     npm = find_tool("npm", install="apt install npm; it comes with https://nodejs.org")
+    # Tests run in several processes, and all but the first wait for what it installs.
+    with FileLock(folder / "node_modules.lock", timeout=2 * _INSTALL_TIMEOUT):
+        _install(npm, folder)
+    return node
+
+
+def _install(npm: Path, folder: Path) -> None:
     lock = folder / "package-lock.json"
     installed = folder / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        done = subprocess.run(
-            [npm, "ci", "--no-audit", "--no-fund"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=_INSTALL_TIMEOUT,
-        )
-        if done.returncode != 0:
-            absent(f"npm cannot install: run npm ci in {folder} ({done.stderr.strip()})")
-    return node
+    if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
+        return
+    done = subprocess.run(
+        [npm, "ci", "--no-audit", "--no-fund"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=_INSTALL_TIMEOUT,
+    )
+    if done.returncode != 0:
+        absent(f"npm cannot install: run npm ci in {folder} ({done.stderr.strip()})")
 
 
 def absent(reason: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Tell each client its address, behind a proxy that sets X-Forwarded-For."""
+"""Tell each client its address, behind a proxy on the same machine."""
 
 import asyncio
 
@@ -6,12 +6,12 @@ from hubbub import ServerConnection, serve
 
 
 async def whoami(websocket: ServerConnection) -> None:
-    assert websocket.request is not None  # there once the connection is open
-    await websocket.send(websocket.request.headers["X-Forwarded-For"])
+    await websocket.send(str(websocket.client_address))
 
 
 async def main() -> None:
-    async with serve(whoami, "localhost", 8005) as server:
+    proxies = ["127.0.0.1", "::1"]
+    async with serve(whoami, "localhost", 8005, trusted_proxies=proxies) as server:
         await server.serve_forever()
 
 

@@ -27,8 +27,11 @@ async def notify(name: str, text: str) -> int:
 
 @app.put("/projects/{project}/members/{name}")
 async def join(project: str, name: str) -> None:
-    await hub.add_subscription(f"project:{project}", user=name)
-    await hub.publish(f"project:{project}", f"{name} joined")
+    channel = f"project:{project}"
+    # From here on nothing is missed, however long the subscription takes.
+    since = (await hub.history(channel, limit=0)).position
+    await hub.add_subscription(channel, user=name, since=since)
+    await hub.publish(channel, f"{name} joined")
 
 
 @app.delete("/projects/{project}/members/{name}")

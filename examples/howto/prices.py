@@ -12,6 +12,7 @@ hub.channel("market", history=1, delta=True)
 hub.channel("trades", tags_filter=True)
 
 
+@hub.background
 async def trade() -> None:
     market = {symbol: {"price": 100, "name": f"{symbol} Incorporated"} for symbol in SYMBOLS}
     for n in itertools.count():
@@ -25,8 +26,7 @@ async def trade() -> None:
 
 async def main() -> None:
     handlers = {"/connection/websocket": hub}
-    async with serve(handlers, "localhost", 8005) as server, asyncio.TaskGroup() as group:
-        group.create_task(trade())
+    async with serve(handlers, "localhost", 8005) as server:
         await server.serve_forever()
 
 

@@ -27,6 +27,7 @@ def bid(client: Client, item: int, message: Bid) -> Bid:
     return Bid(message.amount, bidder=client.user or "somebody")
 
 
+@hub.background
 async def report() -> None:
     async with hub.subscribe("auction:7") as bids:
         async for publication in bids:
@@ -36,8 +37,7 @@ async def report() -> None:
 
 async def main() -> None:
     handlers = {"/connection/websocket": hub}
-    async with serve(handlers, "localhost", 8005) as server, asyncio.TaskGroup() as group:
-        group.create_task(report())
+    async with serve(handlers, "localhost", 8005) as server:
         await server.serve_forever()
 
 

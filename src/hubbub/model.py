@@ -14,11 +14,13 @@ __all__ = [
     "ChannelKeywords",
     "ChannelOptions",
     "ClientInfo",
+    "ClusterChannels",
     "Grant",
     "History",
     "Join",
     "Leave",
     "Limits",
+    "NodeInfo",
     "Position",
     "PresenceStats",
     "Publication",
@@ -128,6 +130,45 @@ class PresenceStats:
 
     clients: int
     users: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInfo:
+    """One process with a hub, of those that share a broker.
+
+    Attributes:
+        uid: A UUID, another one each time the hub is entered.
+        name: Its host's name and its process id, `web-1:4711`.
+        version: Of hubbub, `hubbub 1.2.3`.
+        clients: Connected ones.
+        users: Distinct ones; all anonymous clients together count as one.
+        subscriptions: Of clients to channels.
+        channels: That somebody there is subscribed to.
+        uptime: Seconds since the hub was entered.
+    """
+
+    uid: str
+    name: str
+    version: str
+    clients: int
+    users: int
+    subscriptions: int
+    channels: int
+    uptime: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterChannels:
+    """Channels of all nodes that answered.
+
+    Attributes:
+        clients: How many are subscribed, by channel; channels without any are not in it.
+        silent: Nodes that did not answer in time, and whose clients are not counted. Empty: this
+            is the whole.
+    """
+
+    clients: Mapping[str, int]
+    silent: tuple[NodeInfo, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.autobahn.known import FRAGMENTS, KNOWN, SELECTED_COMPRESSION, UNCOMPRESSED
 from tests.autobahn.run import Mode, Subject, Verdict, case_key, run_cases
@@ -35,7 +36,9 @@ def verdicts(request: pytest.FixtureRequest) -> Verdicts:
     # Many cases wait a second to see that nothing happens: the more at a time, the better. Those
     # of compression are all work.
     concurrency = 6 if mode == "plain" else 2
-    with ThreadPoolExecutor(2) as executor:
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    # Where several processes share the tests, more than one may come here.
+    with FileLock(REPORTS / f"{mode}.lock"), ThreadPoolExecutor(2) as executor:
         ours, theirs = executor.map(
             lambda subject: run_cases(
                 subject, SELECTED[mode], concurrency=concurrency, reports=REPORTS

@@ -109,7 +109,7 @@ async def test_url_names_an_absolute_file(path: Path) -> None:
         ("sqlite:///a.db?mode=ro", "'mode'; known: synchronous"),
         ("sqlite:///a.db?synchronous", "synchronous is 'full' or 'normal'"),
         ("sqlite:///a.db?synchronous=off", "synchronous is 'full' or 'normal'"),
-        ("sqlite3:///a.db", "none of the schemes memory:, sqlite:"),
+        ("sqlite3:///a.db", "scheme 'sqlite3' of the URL is none of"),
     ],
 )
 def test_other_urls_are_refused(url: str, says: str) -> None:
@@ -370,6 +370,22 @@ async def test_leaving_writes_and_answers_what_waits(path: Path) -> None:
     assert kept == recorder.seen == [b"%d" % n for n in range(5)]
 
 
+async def test_leaving_does_not_wait_for_all_that_has_expired(path: Path) -> None:
+    clock = FakeClock()
+    broker = new(path, clock)
+    async with broker.running(Recorder()):
+        async with asyncio.TaskGroup() as group:
+            for n in range(1_100):  # twice what one sweep takes, and more
+                group.create_task(publish(broker, str(n % 500), meta_ttl=5.0))
+        clock.advance(10.0)
+    left = count(path, "stream")
+    async with broker.running(Recorder()):
+        await swept(broker, clock, 10.0)
+
+    assert 0 < left < 500
+    assert count(path, "stream") == 0
+
+
 async def test_entering_and_leaving_can_be_cancelled(path: Path) -> None:
     broker = new(path)
 
@@ -489,6 +505,7 @@ async def test_what_expires_leaves_the_file(path: Path) -> None:
                 }
                 group.create_task(publish(broker, str(n % 100), bytes(5_000), **options))
             group.create_task(publish(broker, "b", meta_ttl=1_000.0, history_ttl=1_000.0))
+            group.create_task(publish(broker, "c", history_ttl=30.0))  # its epoch stays 30 days
         await swept(broker, clock, 31.0)
         during = [await read(broker, "7"), await read(broker, "b")]
         await swept(broker, clock, 280.0)
@@ -496,8 +513,8 @@ async def test_what_expires_leaves_the_file(path: Path) -> None:
 
     assert during == [[], [b"1"]]
     assert count(path, "publication") == 1
-    # One was read later, which prolonged it to 30 days.
-    assert count(path, "stream") == 2
+    # "7" was read later, which prolonged it to 30 days.
+    assert count(path, "stream") == 3
     assert count(path, "result") == 0
     assert count(path, "garbage") == 0
     assert size < 256 * 1024 * 5  # 3 MB were published
@@ -679,6 +696,8 @@ async def test_file_damaged_while_in_use_is_not_written_again(
             # What needs no file goes on.
             await publish(broker, size=0, data=b"passing")
             await broker.add_presence("a", "client-1", ADA, None)
+
+    clock.advance(100.0)  # nothing is asked of a broker that was left
 
     assert recorder.seen == [b"passing"]
     assert path.read_bytes() == before

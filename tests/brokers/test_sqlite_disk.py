@@ -121,9 +121,13 @@ async def fill_and_free(broker: SqliteBroker, recorder: Recorder, free: "Free") 
     assert refused
     assert "the disk of" in problem
     assert broker.outage == problem
-    # Reading goes on, in streams that are there.
+    # Reading goes on, in streams that are there, also together with what is refused.
+    again = asyncio.create_task(publish(broker, bytes(200_000)))
+    none = asyncio.create_task(broker.history("new"))
     page = await broker.history("a")
+    results = await asyncio.gather(again, none, return_exceptions=True)
     assert [publication.data for publication in page.publications] == acknowledged
+    assert [type(result) for result in results] == [BrokerError, BrokerError]
     assert recorder.seen == acknowledged
     free()
     async with asyncio.timeout(TIMEOUT):

@@ -10,6 +10,11 @@ import trustme
 
 from hubbub.cli import main
 
+VARIABLES = (
+    *("HOST", "PORT", "UDS", "FD", "RELOAD", "BROKER", "WORKERS", "DRAIN", "LOG_LEVEL"),
+    *("LOG_FORMAT", "WORKER", "WORKER_SOCKETS"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -38,7 +43,7 @@ def invoke(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither options nor colours from the environment of whoever runs the tests."""
-    for name in ("HOST", "PORT", "UDS", "FD", "RELOAD", "LOG_LEVEL", "LOG_FORMAT"):
+    for name in VARIABLES:
         monkeypatch.delenv(f"HUBBUB_{name}", raising=False)
     for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)

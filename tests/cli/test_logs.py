@@ -103,3 +103,12 @@ def test_configure_logs_replaces_its_handler() -> None:
     assert isinstance(handler, logging.StreamHandler)
     assert handler.stream is sys.stderr
     assert logging.getLogger().level == logging.ERROR
+
+
+def test_records_of_a_worker_have_its_number() -> None:
+    text = TextFormatter(2).format(record("hello"))
+    fields = json.loads(JsonFormatter(2).format(record("hello")))
+
+    assert text == "2026-02-03T04:05:06.000789Z WARNING  2 shop: hello"
+    assert fields["worker"] == 2
+    assert list(fields) == ["time", "level", "logger", "worker", "message"]

@@ -86,6 +86,39 @@ def test_run_serves_an_asgi_app_beside_the_handler(directory: Path) -> None:
             assert websocket.recv(TIMEOUT) == "hi"
 
 
+@pytest.mark.parametrize(
+    ("environment", "answer"), [({}, "hello from ASGI"), ({"HUBBUB_HEALTH": "1"}, "ready\n")]
+)
+def test_run_answers_for_health_before_the_app_if_told_so(
+    directory: Path, environment: dict[str, str], answer: str
+) -> None:
+    arguments = ["run", "app:echo", "--http", "app:hello", "--port", "0"]
+    with hubbub(*arguments, cwd=directory, env=environment) as command:
+        assert httpx.get(f"http://localhost:{command.port}/readyz").text == answer
+
+
+@pytest.mark.parametrize("command", ["run", "dev"])
+def test_trusted_proxy_says_who_the_client_is(directory: Path, command: str) -> None:
+    (directory / "who.py").write_text(
+        "async def tell(websocket): await websocket.send(websocket.client_address)"
+    )
+    environment = {"HUBBUB_TRUSTED_PROXIES": "127.0.0.1 ::1"} if command == "run" else {}
+    arguments = [] if environment else ["--trusted-proxy=127.0.0.1", "--trusted-proxy=::1"]
+    said = {"X-Forwarded-For": "192.0.2.1"}
+    with (
+        hubbub(command, "who:tell", "--port=0", *arguments, cwd=directory, env=environment) as run,
+        connect(run.url, additional_headers=said) as websocket,
+    ):
+        assert websocket.recv(TIMEOUT) == "192.0.2.1"
+
+
+def test_proxy_that_is_none_is_an_error_of_the_command_line(directory: Path) -> None:
+    arguments = ["run", "app:echo", "--trusted-proxy", "nginx"]
+    with hubbub(*arguments, cwd=directory) as command:
+        assert command.wait() == 2
+        assert "'nginx' is not an address, a network" in command.stderr.text
+
+
 def test_run_takes_options_from_the_environment(directory: Path) -> None:
     env = {"HUBBUB_HOST": "127.0.0.1", "HUBBUB_PORT": "0", "HUBBUB_LOG_FORMAT": "JSON"}
     with hubbub("run", "app:echo", cwd=directory, env=env) as command:

@@ -23,6 +23,7 @@ from websockets.sync.server import ServerConnection
 import hubbub.testing
 from hubbub import Client, CommandError, Hub, serve
 from hubbub.cli.address import ServerAddress
+from hubbub.cli.dialing import dialing
 from hubbub.cli.events import Event, Kind, describe, serialize
 from hubbub.cli.failure import Failure
 from hubbub.cli.following import Follower, Interest
@@ -65,6 +66,12 @@ class Diary:
         self.lines.append(f"* {text}")
         self._changed.set()
 
+    def subscribed(self, channel: str, result: SubscribeResult) -> None:
+        pass
+
+    def refused(self, channel: str, why: str) -> None:
+        self.notice(f"{channel}: {why}")
+
     async def wait_for(self, part: str) -> None:
         async with asyncio.timeout(TIMEOUT):
             while not any(part in line for line in self.lines):
@@ -83,6 +90,7 @@ class Line:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self.address = ServerAddress.parse(url)
         self.allowed = asyncio.Event()
         self.allowed.set()
         self.connection: ClientConnection | None = None
@@ -91,7 +99,8 @@ class Line:
     async def dial(self) -> ClientConnection:
         await self.allowed.wait()
         self.dialled += 1
-        self.connection = await open_connection(self._url, proxy=None, ping_interval=None)
+        with dialing(self.address):
+            self.connection = await open_connection(self._url, proxy=None, ping_interval=None)
         return self.connection
 
     def cut(self) -> None:
@@ -103,12 +112,24 @@ class Line:
 class Tap:
     """A follower at work, and what it tells."""
 
-    def __init__(self, port: int, interest: Interest, **options: float) -> None:
+    def __init__(
+        self,
+        port: int,
+        interest: Interest,
+        *,
+        answer_timeout: float = 10.0,
+        ping_grace: float = 10.0,
+    ) -> None:
         url = f"ws://127.0.0.1:{port}/connection/websocket"
         self.diary = Diary()
         self.line = Line(url)
-        address = ServerAddress.parse(url)
-        self.follower = Follower(address, self.line.dial, interest, self.diary, **options)
+        self.follower = Follower(
+            self.line,
+            interest,
+            self.diary,
+            answer_timeout=answer_timeout,
+            ping_grace=ping_grace,
+        )
 
     async def failure(self) -> str:
         with pytest.raises(Failure) as caught:

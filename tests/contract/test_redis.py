@@ -9,15 +9,23 @@ from hubbub.brokers.base import Broker
 from hubbub.brokers.redis.broker import RedisBroker
 from hubbub.clock import Clock
 from hubbub.testing import BROKER_CHECKS, check_broker
+from tests.servers.cluster import ValkeyCluster
 from tests.servers.valkey import ValkeyServer, find_redis
 from tests.timing import MS
 
 
-@pytest.fixture(scope="module", params=["valkey", "redis"])
+@pytest.fixture(params=["valkey", "redis", "cluster"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    binary = find_redis() if request.param == "redis" else None
-    with ValkeyServer(binary, tcp=request.param == "redis") as server:
-        yield server.url
+    match request.param:
+        case "valkey":
+            with ValkeyServer() as server:
+                yield server.url
+        case "redis":
+            with ValkeyServer(find_redis(), tcp=True) as server:
+                yield server.url
+        case _:
+            with ValkeyCluster() as cluster:
+                yield cluster.url
 
 
 # Those that wait for a TTL want a loop that is not busy.

@@ -69,4 +69,4 @@ class SqliteMachine(StreamMachine):
 
 
 TestSqliteStreams = SqliteMachine.TestCase
-TestSqliteStreams.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestSqliteStreams.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)

@@ -4,11 +4,13 @@ import asyncio
 import inspect
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,9 +20,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
+from websockets.typing import Origin
 
-from hubbub import Server, ServerConnection, serve
+from hubbub import Hub, Server, ServerConnection, serve, unix_serve
 from hubbub.server.http import HTTPService
+from tests.interop.python_sdk import Python
+from tests.interop.sdks import connect as connect_sdk
 from tests.programs import ROOT, reserved_port
 from tests.timing import MS
 from tests.tools import find_tool
@@ -34,6 +39,7 @@ STOP_TIMEOUT = 10_000 * MS
 AROUND = """
 daemon off;
 worker_processes 1;
+worker_shutdown_timeout 1s;
 error_log stderr notice;
 pid {folder}/nginx.pid;
 {user}
@@ -90,11 +96,12 @@ async def behind_nginx(
     server: Server, folder: Path, changes: Mapping[str, str] | None = None
 ) -> AsyncGenerator[str]:
     """Put nginx before a server; yields host and port of nginx."""
-    upstream = server.sockets[0].getsockname()[1]
+    name = server.sockets[0].getsockname()
+    upstream = f"unix:{name}" if isinstance(name, str) else f"127.0.0.1:{name[1]}"
     with reserved_port() as port:
         every_change = {
             "listen 80;": f"listen 127.0.0.1:{port};",
-            "server 127.0.0.1:8005;": f"server 127.0.0.1:{upstream};",
+            "server 127.0.0.1:8005;": f"server {upstream};",
             **(changes or {}),
         }
         with nginx(folder, every_change) as process:
@@ -233,6 +240,133 @@ async def test_streamed_events_come_as_they_are_sent(tmp_path: Path) -> None:
                 seen.release()
 
         assert received == [f"data: {number}" for number in range(5)]
+
+
+# A hub.
+
+
+def make_hub(**options: Any) -> Hub:
+    hub = Hub(**options)
+    hub.channel("news", history=100)
+    return hub
+
+
+async def test_client_of_a_hub_recovers_when_nginx_is_reloaded(tmp_path: Path) -> None:
+    hub = make_hub()
+    async with (
+        serve({"/connection/websocket": hub}, "127.0.0.1", 0) as server,
+        behind_nginx(server, tmp_path) as address,
+    ):
+        sdk = Python(protobuf=False)
+        try:
+            client = await connect_sdk(sdk, f"ws://{address}/connection/websocket")
+            await client.subscribe("news")
+            await hub.publish("news", 1)
+            assert await client.take(1, "news") == [1]
+            # The new configuration is for new connections; a second later old ones are cut.
+            os.kill(int((tmp_path / "nginx.pid").read_text()), signal.SIGHUP)
+            await client.next("connecting")
+            await hub.publish("news", 2)
+            subscribed = await client.next("subscribed", "news")
+            await hub.publish("news", 3)
+
+            assert await client.take(2, "news") == [2, 3]
+            assert subscribed["recovered"]
+        finally:
+            await sdk.close()
+
+
+async def test_pings_of_a_hub_keep_an_idle_client_beyond_the_read_timeout(tmp_path: Path) -> None:
+    read_timeout = 1500
+    interval = read_timeout / 5 / 1000
+    hub = make_hub(ping_interval=interval, pong_timeout=interval / 2)
+    async with (
+        serve(hub, "127.0.0.1", 0, ping_interval=None) as server,
+        behind_nginx(
+            server, tmp_path, {"proxy_read_timeout 60s;": f"proxy_read_timeout {read_timeout}ms;"}
+        ) as address,
+        connect(f"ws://{address}", ping_interval=None) as websocket,
+        asyncio.timeout(TIMEOUT),
+    ):
+        await websocket.send('{"id":1,"connect":{}}')
+        assert '"ping":' in str(await websocket.recv())
+        for _ in range(7):  # beyond the read timeout
+            assert await websocket.recv() == "{}"
+            await websocket.send("{}")
+        await websocket.send('{"id":2,"subscribe":{"channel":"news"}}')
+
+        while (answer := await websocket.recv()) == "{}":
+            await websocket.send("{}")
+        assert '"id":2' in str(answer)
+
+
+# Another address of loopback than nginx's own, so that they can be told apart.
+CLIENT = "127.0.0.2"
+FORGED = {
+    "X-Forwarded-For": "192.0.2.9",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Proto": "https",
+    "Forwarded": "for=192.0.2.9;proto=https",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is ours on Linux only")
+@pytest.mark.parametrize(("trusted", "expected"), [(["127.0.0.1"], CLIENT), ([], "127.0.0.1")])
+async def test_hub_knows_the_client_that_a_trusted_nginx_saw(
+    tmp_path: Path, trusted: list[str], expected: str
+) -> None:
+    hub = make_hub()
+    async with (
+        serve(hub, "127.0.0.1", 0, trusted_proxies=trusted) as server,
+        behind_nginx(server, tmp_path) as address,
+        connect(
+            f"ws://{address}",
+            additional_headers=FORGED,
+            origin=Origin(f"http://{address}"),
+            local_addr=(CLIENT, 0),
+        ) as websocket,
+    ):
+        await websocket.send('{"id":1,"connect":{}}')
+        await websocket.recv()
+
+        assert [client.address for client in hub.clients()] == [expected]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="127.0.0.2 is ours on Linux only")
+async def test_unix_socket_carries_clients_with_their_addresses(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("n")  # short enough for a Unix socket
+    app = Starlette(routes=[Route("/describe", whoami)])
+
+    async def tell(websocket: ServerConnection) -> None:
+        await websocket.send(f"{websocket.client_address}")
+
+    async with (
+        unix_serve(tell, folder / "s", http=app, trusted_proxies=["unix"]) as server,
+        behind_nginx(server, folder) as address,
+    ):
+        async with connect(f"ws://{address}", local_addr=(CLIENT, 0)) as websocket:
+            assert await websocket.recv() == CLIENT
+        transport = httpx.AsyncHTTPTransport(local_address=CLIENT)
+        async with httpx.AsyncClient(transport=transport, headers=FORGED) as client:
+            seen = (await client.get(f"http://{address}/describe")).json()
+
+    assert seen == [CLIENT, "http"]
+
+
+async def whoami(request: Request) -> Response:
+    return JSONResponse([request.scope["client"][0], request.scope["scheme"]])
+
+
+async def test_health_passes_and_readiness_stays_inside(tmp_path: Path) -> None:
+    async with (
+        listen() as server,
+        behind_nginx(server, tmp_path) as address,
+        httpx.AsyncClient(base_url=f"http://{address}") as client,
+    ):
+        assert (await client.get("/healthz")).text == "ok\n"
+        assert (await client.get("/readyz")).status_code == 404
 
 
 def test_times_fit_those_of_hubbub() -> None:

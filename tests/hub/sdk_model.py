@@ -15,6 +15,7 @@ from websockets.server import ServerProtocol
 
 from hubbub import Hub, ServerConnection
 from hubbub.protocol import fossil
+from hubbub.server.proxies import TrustedProxies
 from tests.server.wire import HEAD, MemoryTransport, frame
 
 __all__ = ["MemoryClient", "Port", "Result", "SDKModel", "Segment", "Track"]
@@ -363,10 +364,15 @@ class Port:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        self.proxies = TrustedProxies()
+        self.front = self
         self.handler_tasks: set[asyncio.Task[None]] = set()
 
     def is_serving(self) -> bool:
         return True
+
+    def opened(self, websocket: ServerConnection) -> None:
+        """Nothing to do: nobody waits for it."""
 
     async def handler(self, connection: ServerConnection) -> None:
         try:

@@ -687,7 +687,7 @@ TestLocal.settings = settings(
 )
 TestSqlite = SqliteMachine.TestCase
 TestSqlite.settings = settings(
-    max_examples=20,
+    max_examples=12,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -64,3 +64,35 @@ async def test_listed_origins_may_connect(origin: str, expected: int) -> None:
 
 async def test_all_origins_may_connect() -> None:
     assert await status(Hub(origins=["*"]), "https://anything.example") == 101
+
+
+@pytest.mark.parametrize("trusted", [["127.0.0.1"], []])
+@pytest.mark.parametrize(
+    ("origin", "scheme", "expected"),
+    [
+        ("https://chat.example", "https", 101),
+        ("http://chat.example", "https", 403),  # a page without TLS, of a server that has it
+        ("http://chat.example", "http", 101),
+        ("https://evil.example", "https", 403),
+    ],
+)
+async def test_own_origin_is_what_a_trusted_proxy_says(
+    trusted: list[str], origin: str, scheme: str, expected: int
+) -> None:
+    said = {
+        "X-Forwarded-For": "192.0.2.1",
+        "X-Forwarded-Host": "chat.example",
+        "X-Forwarded-Proto": scheme,
+    }
+    hub = Hub()
+    async with serve(hub, HOST, 0, trusted_proxies=trusted) as server:
+        options: dict[str, Any] = {"origin": origin, "additional_headers": said}
+        client = RawClient(server, **options)
+        if trusted and expected == 101:
+            async with client:
+                await client.connect()
+
+                assert [each.address for each in hub.clients()] == ["192.0.2.1"]
+        else:
+            with pytest.raises(InvalidStatus):
+                await client.__aenter__()

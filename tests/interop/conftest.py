@@ -8,26 +8,15 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, async_playwright
 
+from tests.interop.chromium import START_TIMEOUT, chromium_server
 from tests.interop.hubs import Hubs
 from tests.interop.javascript_sdk import Javascript, Node, node_process
 from tests.interop.sdks import Sdk
-from tests.timing import MS
 from tests.tools import absent, find_node, find_tool
 
 FOLDER = Path(__file__).parent
 
 SDKS = ("javascript-json", "javascript-protobuf", "python-json", "python-protobuf")
-
-# No sandbox: containers and CI run as root. The rest keeps Chromium from the network and quick.
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="session")
@@ -81,16 +70,24 @@ async def open_sdk(request: pytest.FixtureRequest, name: str) -> AsyncGenerator[
     await sdk.close()
 
 
-@pytest_asyncio.fixture
-async def page() -> AsyncGenerator[Page]:
-    """Open an empty page in a headless Chromium of its own."""
-    chromium = find_tool(
+@pytest.fixture(scope="session")
+def chromium() -> Generator[str]:
+    """Run a headless Chromium, one for all tests; yield its address."""
+    program = find_tool(
         "chromium", "chromium-browser", "google-chrome", install="apt install chromium"
     )
+    with chromium_server(program) as address:
+        yield address
+
+
+@pytest_asyncio.fixture
+async def page(chromium: str) -> AsyncGenerator[Page]:
+    """Open an empty page in a profile of its own.
+
+    What the test opened by `page.context.browser`, other profiles too, ends with the test.
+    """
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=chromium, args=CHROMIUM_ARGUMENTS, timeout=30_000_000 * MS
-        )
+        browser = await playwright.chromium.connect(chromium, timeout=START_TIMEOUT * 1000)
         try:
             yield await browser.new_page()
         finally:

@@ -12,6 +12,8 @@ from hubbub.server.front import MAX_HEAD
 from tests.server.wire import HEAD, Peer, request_head, until
 from tests.timing import MS
 
+TLS_GREETING = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"
+
 
 def listen(**options: Any) -> Server:
     return serve(say_hello, "127.0.0.1", 0, **options)
@@ -56,6 +58,18 @@ async def test_slow_head_is_answered_408_after_open_timeout() -> None:
         assert (await answer(server, HEAD[:-1])).startswith(b"HTTP/1.1 408 ")
 
 
+async def test_client_that_leaves_as_its_time_ends_is_no_error() -> None:
+    async with listen(open_timeout=500 * MS) as server:
+        client = socket.create_connection(server.sockets[0].getsockname())
+        client.sendall(HEAD[:-1])
+        # Served after the client's bytes were read, which started its time.
+        assert (await answer(server, TLS_GREETING)).startswith(b"HTTP/1.1 400 ")
+        # Both are due in one turn of the loop: the server has yet to see the end when it answers.
+        asyncio.get_running_loop().call_soon(time.sleep, 600 * MS)
+        asyncio.get_running_loop().call_later(100 * MS, client.close)
+        await until(lambda: not server.front.waiting)
+
+
 async def test_silent_connection_ends_after_open_timeout() -> None:
     async with listen(open_timeout=50 * MS) as server:
         assert await answer(server, b"") == b""
@@ -93,7 +107,7 @@ async def test_long_path_of_an_upgrade_is_answered_414() -> None:
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 400),  # a TLS greeting
+        (TLS_GREETING, 400),
         (b"HELLO\r\n\r\n", 400),
         (b"HELLO\n\n", 400),
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),

@@ -184,6 +184,7 @@ def test_any_cut_of_a_conversation_gives_what_the_parent_gives(chunks: list[byte
         frame(Opcode.TEXT, b"a", fin=False) + frame(Opcode.PING, b"p") + frame(Opcode.CONT, b"b"),
         frame(Opcode.PING) + frame(Opcode.TEXT) + frame(Opcode.BINARY) + close_frame(1001, "away"),
     ],
+    ids=["messages", "fragments", "empty"],  # masks are random; what a test is called is not
 )
 def test_every_single_cut_gives_the_same_messages(stream: bytes) -> None:
     expected, *_ = outcomes([], [stream])

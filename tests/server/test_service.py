@@ -43,6 +43,9 @@ class Host:
             return connection.respond(http.HTTPStatus.FORBIDDEN, "Say the word.\n")
         return None
 
+    async def drain(self, seconds: float) -> None:
+        self.events.append("drained")
+
     def stop(self) -> None:
         self.events.append("stopped")
         for connection in self.connections:

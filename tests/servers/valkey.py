@@ -61,6 +61,7 @@ class ValkeyServer:
         appendonly: Keep what was written over a kill: streams go on in their epochs.
         options: More configuration, as in `valkey.conf`.
         password: Of the default user.
+        sentinel: Run it as Sentinel.
 
     Attributes:
         folder: Data, log (`log`) and socket (`s`).
@@ -75,23 +76,28 @@ class ValkeyServer:
         appendonly: bool = False,
         options: Mapping[str, str] | None = None,
         password: str = "",
+        sentinel: bool = False,
     ) -> None:
         self.binary = binary or find_valkey()
         self.folder = Path(tempfile.mkdtemp(prefix="valkey-"))
         self.port = free_port() if tcp else 0
         self.password = password
+        self._sentinel = sentinel
         self._options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
             "dir": str(self.folder),
             "logfile": str(self.folder / "log"),
-            "save": '""',
-            "appendonly": "yes" if appendonly else "no",
-            # With the default, everysec, a kill may lose what was answered: epochs begin anew.
-            "appendfsync": "always",
-            "auto-aof-rewrite-percentage": "0",
-            "repl-diskless-sync-delay": "0",
         }
+        if not sentinel:
+            self._options |= {
+                "save": '""',
+                "appendonly": "yes" if appendonly else "no",
+                # With the default, everysec, a kill may lose what was answered: epochs begin anew.
+                "appendfsync": "always",
+                "auto-aof-rewrite-percentage": "0",
+                "repl-diskless-sync-delay": "0",
+            }
         if not tcp:
             self._options["unixsocket"] = str(self.folder / "s")
         if password:
@@ -125,7 +131,7 @@ class ValkeyServer:
         path = self.folder / "server.conf"
         path.write_text("".join(f"{name} {value}\n" for name, value in self._options.items()))
         self._process = subprocess.Popen(
-            [self.binary, path, *self.arguments()],
+            [self.binary, path, *(["--sentinel"] if self._sentinel else [])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -140,10 +146,6 @@ class ValkeyServer:
                 time.sleep(POLL_INTERVAL)
             else:
                 return
-
-    def arguments(self) -> list[str]:
-        """Return what the command line has besides the file."""
-        return []
 
     def command(self, *args: str | bytes | int) -> Any:
         """Have the server do something; what it answers."""

@@ -27,8 +27,9 @@ class Origins:
 
     Allowed are requests without the header, those of the same origin as the server, and those of
     an origin that matches a pattern. Same origin: host and port are those of the `Host` header. The
-    scheme counts only where TLS ends here: behind a proxy that ends it, a page of `https:` is right
-    and the request comes without TLS. A proxy must hand `Host` on as it came. A port that is the
+    scheme counts only where TLS ends here or a trusted proxy tells it: behind another that ends it,
+    a page of `https:` is right and the request comes without TLS. Such a proxy must hand `Host` on
+    as it came. A port that is the
     scheme's own is the same as none.
 
     Args:
@@ -50,8 +51,8 @@ class Origins:
 
         Args:
             origin: Its `Origin` header. `None`: it has none, and is no page's.
-            host: Its `Host` header.
-            secure: Whether it came by TLS that ends in this server.
+            host: Its `Host` header, or what a trusted proxy says of it.
+            secure: Whether it came by TLS that ends in this server, or in a proxy that is trusted.
         """
         if origin is None or self._all:
             return True

@@ -1,7 +1,6 @@
 """The last step of a broker that is alone: what happened in a channel goes to the receiver."""
 
 from collections import deque
-from collections.abc import Collection
 
 from hubbub.brokers.base import Event, Receiver
 
@@ -46,11 +45,6 @@ class HandOver:
         if self.receiver is not None:
             self._waiting.append((None, message))
             self._flush()
-
-    def suspect(self, channels: Collection[str] | None) -> None:
-        """Tell the receiver that it may have missed something; not from within a call of it."""
-        if self.receiver is not None:
-            self.receiver.suspect(channels)
 
     def _flush(self) -> None:
         """Call the receiver with what waits, unless it is in a call: that one goes on then."""

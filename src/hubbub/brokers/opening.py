@@ -8,10 +8,13 @@ from hubbub.brokers.memory import MemoryBroker
 from hubbub.clock import Clock
 from hubbub.errors import ConfigError
 
-__all__ = ["BROKER_VARIABLE", "SCHEMES", "open_broker"]
+__all__ = ["BROKER_VARIABLE", "SCHEMES", "WORKER_VARIABLE", "check_reach", "open_broker"]
 
 BROKER_VARIABLE = "HUBBUB_BROKER"
 """Environment variable with the URL of hubs that are made without one."""
+
+WORKER_VARIABLE = "HUBBUB_WORKER"
+"""Environment variable of worker processes: which of how many, `2/4`."""
 
 DEFAULT_BROKER = "memory:"
 
@@ -77,3 +80,21 @@ def open_broker(url: str | None, clock: Clock) -> Broker:
         # Not the URL: it may have a password.
         raise ConfigError("broker", f"scheme {scheme!r} of the URL is none of {known}")
     return make(url, clock)
+
+
+def check_reach(broker: Broker) -> None:
+    """See that a broker reaches all workers, if this process is one of several.
+
+    Raises:
+        ConfigError: It is alone: what is published here would reach the clients of this worker,
+            which are some of them, and nobody would notice before production.
+    """
+    _, _, workers = os.environ.get(WORKER_VARIABLE, "").partition("/")
+    if broker.alone and workers not in {"", "1"}:
+        name = type(broker).__name__
+        raise ConfigError(
+            f"--workers {workers}",
+            f"the hub's broker ({name}) is for one process, and would reach the clients of one "
+            "worker only: give --broker redis://..., or make the hub without a broker and "
+            "pip install 'hubbub[workers]' for an embedded one, or give --workers 1",
+        )

@@ -1,6 +1,5 @@
 """The broker of a single process whose streams outlive it: they are in an SQLite file."""
 
-import contextlib
 import logging
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -118,18 +117,17 @@ class SqliteBroker:
             await writer.start(self._clock.time())
             self._hand_over.start(receiver)
             self._rooms.start()
+            self._sweeping = False
             self._set_timer()
             try:
                 yield
             finally:
-                if self._timer is not None:
-                    self._timer.cancel()
+                self._stop_timer()
                 await writer.stop()
         finally:
             self._hand_over.stop()
             self._rooms.stop()
-            self._writer = self._ledger = self._timer = self._outage = None
-            self._sweeping = False
+            self._writer = self._ledger = self._outage = None
 
     async def subscribe(self, channels: Collection[str]) -> None:
         """Have what happens in the channels delivered. Idempotent."""
@@ -263,7 +261,7 @@ class SqliteBroker:
                     self._deliver(job.channel, job.event)
                 case Sweep():
                     self._sweeping = False
-                    if job.more:
+                    if job.more and self._timer is not None:  # else the broker is being left
                         self._sweep()
 
     def _deliver(self, channel: str, event: Event) -> None:
@@ -277,31 +275,33 @@ class SqliteBroker:
         if outage == self._outage:
             return
         was, self._outage = self._outage, outage
-        if was is None:
+        if was is None and self._timer is not None:
             self._set_timer()
         if outage is None:
             self._logger.warning("writing works again")
 
     def _set_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_timer()
         interval = SWEEP_INTERVAL if self._outage is None else PROBE_INTERVAL
         self._timer = self._clock.call_later(interval, self._wake)
 
-    def _wake(self) -> None:
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = None
-        if self._outage is None:
+
+    def _wake(self) -> None:
+        if self._outage is not None:
+            if not self.waiting:  # else that is the probe
+                self._running.put(Probe(self._clock.time()))
+        elif not self._sweeping:
             self._sweep()
-        else:
-            self._running.put(Probe(self._clock.time()))
         self._set_timer()
 
     def _sweep(self) -> None:
-        if not self._sweeping:
-            # It waits behind what has come meanwhile.
-            with contextlib.suppress(BrokerError):  # leaving
-                self._running.put(Sweep(self._clock.time()))
-                self._sweeping = True
+        """Have some removed, behind what has come meanwhile."""
+        self._sweeping = True
+        self._running.put(Sweep(self._clock.time()))
 
 
 def open_sqlite(url: str, clock: Clock) -> SqliteBroker:

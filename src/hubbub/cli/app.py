@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from hubbub import __version__
-from hubbub.cli import bench, connect, demo, hello, run, tap, token
+from hubbub.cli import bench, connect, demo, hello, run, tap, token, verify
 from hubbub.cli.escape import escape
 from hubbub.cli.failure import FAILED, Failure
 from hubbub.errors import HubbubError
@@ -35,6 +35,7 @@ _app.command(
 )(run.run)
 _app.command("connect")(connect.connect)
 _app.command("tap")(tap.tap)
+_app.command("verify")(verify.verify_command)
 _app.add_typer(bench.app, name="bench")
 _app.add_typer(token.app, name="token")
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
@@ -13,31 +14,59 @@ from starlette.routing import Mount
 from hubbub.cli.banner import print_banner
 from hubbub.cli.failure import Failure
 from hubbub.cli.hello import say_hello
-from hubbub.cli.listening import TcpAddress
+from hubbub.cli.listening import AssignedSockets, ListenAddress, Listener, TcpAddress
 from hubbub.cli.loader import Application
 from hubbub.cli.logs import LogFormat, LogLevel, configure_logs
-from hubbub.cli.options import DEFAULT_HOST, DEFAULT_PORT, HostOption, PortOption
+from hubbub.cli.options import (
+    DEFAULT_DRAIN,
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    BrokerOption,
+    HostOption,
+    PortOption,
+    WorkersOption,
+)
 from hubbub.cli.serving import serve_application
+from hubbub.cli.supervising import serve_in_workers, use_broker
 from hubbub.http import pages
+from hubbub.workers.assignment import Assignment
 
 __all__ = ["demo"]
 
 _EXAMPLES: Final = ("chat", "live")
 
 
-def demo(host: HostOption = DEFAULT_HOST, port: PortOption = DEFAULT_PORT) -> None:
+def demo(
+    host: HostOption = DEFAULT_HOST,
+    port: PortOption = DEFAULT_PORT,
+    broker: BrokerOption = None,
+    workers: WorkersOption = 1,
+) -> None:
     """Serve a page with Hello World, a chat and live data."""
-    configure_logs(LogLevel.WARNING, LogFormat.TEXT)
-    application, http = _compose()
-    serve_application(
-        application,
-        TcpAddress(host, port),
-        None,
-        lambda listener: print_banner(
-            listener, "open the page in two windows, and chat", secure=False
-        ),
-        http=http,
+    assignment = Assignment.take()
+    configure_logs(
+        LogLevel.WARNING,
+        LogFormat.TEXT,
+        worker=None if assignment is None else assignment.number,
     )
+    if assignment is None:  # a worker's was checked, and is in its environment
+        use_broker(broker)
+    address = TcpAddress(host, port)
+    if assignment is not None:
+        _serve(AssignedSockets(assignment.fds), lambda listener: None)
+    elif workers > 1:
+        serve_in_workers(["demo"], workers, address, DEFAULT_DRAIN, _announce)
+    else:
+        _serve(address, _announce)
+
+
+def _serve(address: ListenAddress, announce: Callable[[Listener], None]) -> None:
+    application, http = _compose()
+    serve_application(application, address, None, announce, http=http, drain=DEFAULT_DRAIN)
+
+
+def _announce(listener: Listener) -> None:
+    print_banner(listener, "open the page in two windows, and chat", secure=False)
 
 
 def _compose() -> tuple[Application, Starlette]:

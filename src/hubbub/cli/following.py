@@ -6,10 +6,9 @@ returning, the connection fills up, and the hub decides what becomes of a slow c
 """
 
 import asyncio
-import random
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final, NoReturn, Protocol
@@ -17,10 +16,10 @@ from typing import Final, NoReturn, Protocol
 import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.frames import Close, CloseCode
+from websockets.frames import CloseCode
 
 from hubbub.cli.address import ServerAddress
-from hubbub.cli.dialing import dialing
+from hubbub.cli.backoff import delay, is_final
 from hubbub.cli.events import Event, Kind
 from hubbub.cli.failure import Failure
 from hubbub.cli.traffic import plural
@@ -31,27 +30,40 @@ from hubbub.protocol.commands import (
     ConnectRequest,
     HistoryRequest,
     PresenceStatsRequest,
+    Request,
     SubscribeRequest,
 )
 from hubbub.protocol.replies import Push, Reply
 from hubbub.protocol.results import ConnectResult, HistoryResult, SubscribeResult
 from hubbub.protocol.values import ClientInfo, Error, Publication, StreamPosition
 
-__all__ = ["Follower", "Interest", "Watcher"]
+__all__ = ["Dialer", "Follower", "Interest", "Lost", "Watcher"]
 
 MAX_HELD: Final = 10_000
 """Most publications that are held back while a channel's history is awaited."""
-
-# Between two attempts, in seconds: from the first to any time up to the second, which doubles.
-_MIN_DELAY: Final = 0.1
-_FIRST_DELAY: Final = 0.5
-_MAX_DELAY: Final = 20.0
 
 # Of the connections before this one, which the hub may see leave later than we do.
 _REMEMBERED: Final = 16
 
 _MEMBERS_INTERVAL: Final = 1.0
 _YEAR_10000: Final = 253_402_300_800
+
+
+class Dialer(Protocol):
+    """Opens connections to a hub.
+
+    Attributes:
+        address: Where the last one went, or the first one will go.
+    """
+
+    address: ServerAddress
+
+    async def dial(self) -> ClientConnection:
+        """Open a connection.
+
+        Raises:
+            Failure: It cannot be opened.
+        """
 
 
 class Watcher(Protocol):
@@ -63,18 +75,25 @@ class Watcher(Protocol):
     def notice(self, text: str) -> None:
         """Take what became of the connection and of the channels, for people."""
 
+    def subscribed(self, channel: str, result: SubscribeResult) -> None:
+        """Learn that a subscription stands; what was recovered happens next."""
+
+    def refused(self, channel: str, why: str) -> None:
+        """Learn that a channel is followed no longer, and not tried again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interest:
     """What is to be followed.
 
     Attributes:
-        channels: At least one, each once.
+        channels: Each once; without any, the follower only keeps a connection to ask over.
         data: Of the connect command; empty: none.
         token: Called for the connection token at each connect; empty: none.
         history: Publications of each channel to begin with.
         join_leave: Whether joins and leaves are asked for.
         members: Whether the members of channels are counted.
+        name: What the hub gets to know of the client.
     """
 
     channels: Sequence[str]
@@ -83,6 +102,7 @@ class Interest:
     history: int = 0
     join_leave: bool = True
     members: bool = False
+    name: str = "hubbub tap"
 
 
 class _Question(Enum):
@@ -158,30 +178,32 @@ class Follower:
     """Follows channels until it is cancelled.
 
     Args:
-        address: The hub.
-        dial: Opens a connection to it.
+        dialer: Opens connections to the hub.
         interest: What to follow.
         watcher: Is told everything.
         answer_timeout: Longest time for the reply to a command, in seconds; then the connection
             counts as lost.
         ping_grace: Seconds beyond its ping interval that a hub may be silent; that of SDKs.
+        wait: Says how many seconds to wait after so many attempts in a row.
 
     Attributes:
         is_following: Whether it has been connected, and every channel was answered once.
+        client: Id of the connection that stands; empty: none does.
+        connects: How often it has connected.
     """
 
     def __init__(
         self,
-        address: ServerAddress,
-        dial: Callable[[], Coroutine[object, object, ClientConnection]],
+        dialer: Dialer,
         interest: Interest,
         watcher: Watcher,
         *,
         answer_timeout: float = 10.0,
         ping_grace: float = 10.0,
+        wait: Callable[[int], float] = delay,
     ) -> None:
-        self._address = address
-        self._dial = dial
+        self._dialer = dialer
+        self._wait = wait
         self._interest = interest
         self._watcher = watcher
         self._answer_timeout = answer_timeout
@@ -192,7 +214,12 @@ class Follower:
         self._dialogue = _Dialogue()
         self._last_id = 0
         self._attempts = 0
+        self._connection: ClientConnection | None = None
+        # `None` is the end of the connection.
+        self._replies: dict[int, asyncio.Future[Reply | None]] = {}
         self.is_following = False
+        self.client = ""
+        self.connects = 0
 
     @property
     def members(self) -> dict[str, int]:
@@ -203,6 +230,58 @@ class Follower:
             if channel.members is not None
         }
 
+    @property
+    def location(self) -> str:
+        """Where the last connection went, for people."""
+        return self._dialer.address.location
+
+    def is_subscribed(self, channel: str) -> bool:
+        """Tell whether a subscription stands now."""
+        followed = channel in self._channels and channel not in self._dialogue.returning
+        return bool(self.client) and followed
+
+    def abort(self) -> bool:
+        """Lose the connection at once, as when a network fails; return whether it stood."""
+        if self._connection is None or not self.client:
+            return False
+        if self._connection.transport.is_closing():
+            return False
+        self._connection.transport.abort()
+        return True
+
+    async def ask(self, name: str, request: Request) -> Reply:
+        """Send a command over the connection that stands, and wait for its reply.
+
+        Args:
+            name: Of the command's member: `publish`, `presence`, ...
+
+        Raises:
+            Lost: There is no connection, and nothing was sent; or it ended, or no reply came
+                within `answer_timeout`, and the command may have been carried out.
+
+        Cancelled: the command may have been carried out.
+        """
+        connection = self._connection
+        if connection is None or not self.client:
+            raise Lost("there is no connection")
+        self._last_id += 1
+        number = self._last_id
+        future: asyncio.Future[Reply | None] = asyncio.get_running_loop().create_future()
+        self._replies[number] = future
+        try:
+            async with asyncio.timeout(self._answer_timeout):
+                await _send(connection, [Command(id=number, **{name: request})])  # type: ignore[arg-type]  # by name
+                reply = await future
+        except TimeoutError as exc:
+            raise Lost(f"no answer to a command in {self._answer_timeout:g} s") from exc
+        except ConnectionClosed as exc:
+            raise Lost("the connection ended before its reply came") from exc
+        finally:
+            self._replies.pop(number, None)
+        if reply is None:
+            raise Lost("the connection ended before its reply came")
+        return reply
+
     async def run(self) -> NoReturn:
         """Follow. Losing a connection is not the end of it, never getting one is.
 
@@ -210,26 +289,25 @@ class Follower:
             Failure: The hub cannot be reached at first, refuses for good, or speaks something else;
                 or it refuses every channel.
         """
-        with dialing(self._address):
-            connection = await self._dial()
+        connection = await self._dialer.dial()
         while True:
             problem = await self._converse(connection)
             connection = await self._dial_again(problem)
 
     async def _dial_again(self, problem: str) -> ClientConnection:
         while True:
-            delay = _delay(self._attempts)
+            seconds = self._wait(self._attempts)
             self._attempts += 1
-            self._watcher.notice(f"{problem}, trying again in {delay:.1f} s")
-            await asyncio.sleep(delay)
+            self._watcher.notice(f"{problem}, trying again in {seconds:.1f} s")
+            await asyncio.sleep(seconds)
             try:
-                with dialing(self._address):
-                    return await self._dial()
+                return await self._dialer.dial()
             except Failure as exc:
                 problem = str(exc)
 
     async def _converse(self, connection: ClientConnection) -> str:
         """Follow the channels over one connection; return how it was lost."""
+        self._connection = connection
         try:
             await self._enter(connection)
             while True:
@@ -239,12 +317,15 @@ class Follower:
                     await self._take(connection, message)
         except ConnectionClosed as exc:
             return self._closed(exc)
-        except _Lost as exc:
+        except Lost as exc:
             return str(exc)
         except ProtocolViolation as exc:
             raise self._stranger(f": {exc.problem}") from exc
         finally:
+            self._connection = None
+            self.client = ""
             self._release_all()
+            self._fail_replies()
             await connection.close()
 
     async def _enter(self, connection: ClientConnection) -> None:
@@ -256,7 +337,10 @@ class Follower:
             if channel.by_server and channel.recoverable
         }
         connect = ConnectRequest(
-            token=self._interest.token(), data=self._interest.data, subs=subs, name="hubbub tap"
+            token=self._interest.token(),
+            data=self._interest.data,
+            subs=subs,
+            name=self._interest.name,
         )
         self._last_id += 1
         await _send(connection, [Command(id=self._last_id, connect=connect)])
@@ -264,13 +348,13 @@ class Follower:
             async with asyncio.timeout(self._answer_timeout):
                 message = await connection.recv()
         except TimeoutError as exc:
-            raise _Lost(f"no answer to the connect command in {self._answer_timeout:g} s") from exc
+            raise Lost(f"no answer to the connect command in {self._answer_timeout:g} s") from exc
         reply, *rest = json_codec.decode_replies(message)
         if reply.id != self._last_id:
             raise self._stranger("")
         if reply.error is not None:
-            refusal = f"{self._address.location} refuses to connect: {_said(reply.error)}"
-            raise _Lost(refusal) if reply.error.temporary else Failure(refusal)
+            refusal = f"{self._dialer.address.location} refuses to connect: {_said(reply.error)}"
+            raise Lost(refusal) if reply.error.temporary else Failure(refusal)
         if reply.connect is None:
             raise self._stranger("")
         self._connected(reply.connect)
@@ -279,10 +363,13 @@ class Follower:
     def _connected(self, result: ConnectResult) -> None:
         dialogue, now = self._dialogue, _now()
         self._attempts = 0
+        self.client = result.client
+        self.connects += 1
         self._own.append(result.client)
         dialogue.pong = result.pong
         dialogue.silence = result.ping + self._ping_grace if result.ping else None
         dialogue.returning = set(self._channels)
+        self.is_following = self.is_following or not self._channels
         for name, channel in list(self._channels.items()):
             subscribed = result.subs.get(name)
             channel.by_server = subscribed is not None
@@ -304,9 +391,9 @@ class Follower:
         except TimeoutError:
             end = min(ends)
             if end == silent_at:
-                raise _Lost(f"no ping in {dialogue.silence:g} s") from None
+                raise Lost(f"no ping in {dialogue.silence:g} s") from None
             if end == late_at:
-                raise _Lost(f"no answer to a command in {self._answer_timeout:g} s") from None
+                raise Lost(f"no answer to a command in {self._answer_timeout:g} s") from None
             return None
 
     async def _ask_what_is_due(self, connection: ClientConnection) -> None:
@@ -350,6 +437,11 @@ class Follower:
             await _send(connection, [Command()] * pings)
 
     def _take_answer(self, reply: Reply) -> None:
+        waiting = self._replies.pop(reply.id, None)
+        if waiting is not None:
+            if not waiting.done():
+                waiting.set_result(reply)
+            return
         question, name, _ = self._dialogue.asked.pop(reply.id, (None, "", 0))
         channel = self._channels.get(name)
         if channel is None:  # the hub ended it meanwhile
@@ -396,6 +488,8 @@ class Follower:
                 "its history does not reach back so far" if was_recovering else "it has no history"
             )
             self._notice(f"{channel.name}: something may have been missed, {why}")
+        self._tell()
+        self._watcher.subscribed(channel.name, result)
         for publication in result.publications:
             self._publish(channel, publication, None)
         self._dialogue.caught_up += len(result.publications)
@@ -419,7 +513,7 @@ class Follower:
             self._notice(f"back: {plural(dialogue.caught_up, 'publication')} caught up")
         else:
             self.is_following = True
-            self._notice(f"following {_list(self._channels)} at {self._address}")
+            self._notice(f"following {_list(self._channels)} at {self._dialer.address}")
         dialogue.caught_up = 0
 
     def _refused(self, channel: _Channel, error: Error) -> None:
@@ -431,12 +525,13 @@ class Follower:
             self._give_up(channel, f"refused: {_said(error)}")
 
     def _subscribe_later(self, channel: _Channel) -> None:
-        delay = _delay(channel.refusals)
-        self._dialogue.due[_Question.SUBSCRIBE, channel.name] = _now() + delay
+        seconds = self._wait(channel.refusals)
+        self._dialogue.due[_Question.SUBSCRIBE, channel.name] = _now() + seconds
 
     def _give_up(self, channel: _Channel, why: str) -> None:
         self._release(channel)
-        self._notice(f"{channel.name}: {why}")
+        self._tell()
+        self._watcher.refused(channel.name, why)
         del self._channels[channel.name]
         for question in _Question:
             self._dialogue.due.pop((question, channel.name), None)
@@ -498,6 +593,13 @@ class Follower:
             self._watcher.happened(events)
             self._dialogue.held_up += time.monotonic() - begin
 
+    def _fail_replies(self) -> None:
+        """Tell whoever asked that there will be no reply."""
+        replies, self._replies = self._replies, {}
+        for reply in replies.values():
+            if not reply.done():
+                reply.set_result(None)
+
     def _notice(self, text: str) -> None:
         self._tell()
         self._watcher.notice(text)
@@ -511,21 +613,23 @@ class Follower:
             Failure: It is of no use to come back.
         """
         if exc.sent is not None and exc.sent.code == CloseCode.MESSAGE_TOO_BIG:
-            raise Failure(f"{self._address.location} sent too large a message: {exc.sent.reason}")
+            raise Failure(
+                f"{self._dialer.address.location} sent too large a message: {exc.sent.reason}"
+            )
         if exc.rcvd is None:
             return "connection lost: no close frame"
         ending = f"{exc.rcvd.code} {exc.rcvd.reason}".rstrip()
-        if _is_final(exc.rcvd):
-            raise Failure(f"{self._address.location} ended the connection: {ending}")
+        if is_final(exc.rcvd):
+            raise Failure(f"{self._dialer.address.location} ended the connection: {ending}")
         return f"connection lost: {ending}"
 
     def _stranger(self, problem: str) -> Failure:
-        location = self._address.location
+        location = self._dialer.address.location
         return Failure(f"{location} does not speak the Centrifuge client protocol{problem}")
 
 
-class _Lost(Exception):
-    """The connection is of no use any more."""
+class Lost(Exception):
+    """A connection is of no use any more."""
 
 
 async def _send(connection: ClientConnection, commands: Iterable[Command]) -> None:
@@ -537,19 +641,6 @@ def _event(channel: _Channel, publication: Publication, now: float | None) -> Ev
     told = publication.time / 1000
     at = told if 0 < told < _YEAR_10000 else now
     return Event(Kind.PUBLICATION, channel.name, at, publication.info, publication)
-
-
-def _is_final(close: Close) -> bool:
-    """Tell whether SDKs do not come back after a close frame (client protocol §7.1)."""
-    return close.code == CloseCode.MESSAGE_TOO_BIG or (
-        close.code >= 3000 and close.code % 1000 >= 500
-    )
-
-
-def _delay(attempts: int) -> float:
-    """Return how long to wait after so many attempts: full jitter, so that not all come at once."""
-    most = min(_MAX_DELAY, _FIRST_DELAY * 2 ** min(attempts, 10))
-    return random.uniform(_MIN_DELAY, most)  # noqa: S311  # no secret
 
 
 def _said(error: Error) -> str:

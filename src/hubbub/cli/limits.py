@@ -1,11 +1,14 @@
 """Numbers on the command line, with limits that an error names together with the value."""
 
 import math
+import os
 from collections.abc import Callable
 
 import typer
 
-__all__ = ["number_from", "whole_number_from"]
+__all__ = ["number_from", "number_of_workers", "whole_number_from"]
+
+MAX_WORKERS = 512
 
 
 def whole_number_from(least: int, most: int) -> Callable[[str], int]:
@@ -36,3 +39,15 @@ def number_from(least: float, most: float) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def number_of_workers(text: str) -> int:
+    """Parse a number of processes; `auto` is the number of cores that this one may use."""
+    if text == "auto":
+        if hasattr(os, "sched_getaffinity"):
+            return min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+        return min(MAX_WORKERS, os.cpu_count() or 1)
+    try:
+        return whole_number_from(1, MAX_WORKERS)(text)
+    except typer.BadParameter as exc:
+        raise typer.BadParameter(f"{exc.message}, and not 'auto'") from None

@@ -8,7 +8,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Final, assert_never
 from hubbub.cli.failure import Failure
 
 __all__ = [
+    "AssignedSockets",
     "InheritedSocket",
     "ListenAddress",
     "Listener",
@@ -55,7 +56,14 @@ class InheritedSocket:
     fd: int
 
 
-ListenAddress = TcpAddress | UnixAddress | InheritedSocket
+@dataclass(frozen=True, slots=True)
+class AssignedSockets:
+    """Sockets of a supervisor, which need not listen yet; on one address each."""
+
+    fds: tuple[int, ...]
+
+
+ListenAddress = TcpAddress | UnixAddress | InheritedSocket | AssignedSockets
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,11 @@ def listen(address: ListenAddress) -> Generator[Listener]:
             with _inherited_socket(fd) as sock:
                 unix = sock.family == socket.AF_UNIX
                 yield Listener({"sock": sock}, unix, _name(sock))
+        case AssignedSockets(fds):
+            with ExitStack() as stack:
+                socks = [stack.enter_context(socket.socket(fileno=fd)) for fd in fds]
+                unix = socks[0].family == socket.AF_UNIX
+                yield Listener({"sock": socks[0] if unix else socks}, unix, _name(socks[0]))
         case _:
             assert_never(address)
 

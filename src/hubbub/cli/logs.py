@@ -43,7 +43,13 @@ class LogLevel(StrEnum):
         return logging.getLevelNamesMapping()[self.name]
 
 
-def configure_logs(level: LogLevel, log_format: LogFormat, stream: TextIO | None = None) -> None:
+def configure_logs(
+    level: LogLevel,
+    log_format: LogFormat,
+    stream: TextIO | None = None,
+    *,
+    worker: int | None = None,
+) -> None:
     """Send all logs of this process to one stream, in one format.
 
     Args:
@@ -51,9 +57,11 @@ def configure_logs(level: LogLevel, log_format: LogFormat, stream: TextIO | None
             at warning unless it is debug.
         log_format: Text for people, JSON for collectors.
         stream: Where to; `None`: standard error.
+        worker: Number of this process among several, which each record carries.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format is LogFormat.JSON else TextFormatter())
+    formatter = JsonFormatter if log_format is LogFormat.JSON else TextFormatter
+    handler.setFormatter(formatter(worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.number)
@@ -63,11 +71,18 @@ def configure_logs(level: LogLevel, log_format: LogFormat, stream: TextIO | None
 
 
 class TextFormatter(logging.Formatter):
-    """`TIME LEVEL LOGGER: MESSAGE`; lines of a traceback follow, each behind a bar."""
+    """`TIME LEVEL LOGGER: MESSAGE`; lines of a traceback follow, each behind a bar.
+
+    Of worker 2 it is `TIME LEVEL 2 LOGGER: MESSAGE`.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = "" if worker is None else f"{worker} "
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one record; only its first line begins with a time."""
-        head = f"{_timestamp(record)} {record.levelname:<8} {escape(record.name)}"
+        head = f"{_timestamp(record)} {record.levelname:<8} {self._worker}{escape(record.name)}"
         lines = [f"{head}: {escape(record.getMessage())}"]
         # A message of an exception may span lines, and a peer may have chosen it: the bar tells
         # them from records.
@@ -80,14 +95,20 @@ class JsonFormatter(logging.Formatter):
     """One object per line: `time`, `level`, `logger`, `message`, and `exception` if there is one.
 
     `time` is RFC 3339 in UTC with microseconds; `exception` is the traceback as Python prints it.
+    Workers add `worker`, their number.
     """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """Serialize one record on one line."""
-        fields = {
+        fields: dict[str, object] = {
             "time": _timestamp(record),
             "level": record.levelname.lower(),
             "logger": record.name,
+            **self._worker,
             "message": record.getMessage(),
         }
         if exception := _exception_text(record):

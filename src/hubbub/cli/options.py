@@ -5,16 +5,23 @@ from typing import Annotated
 
 import typer
 
+from hubbub.brokers.opening import BROKER_VARIABLE
 from hubbub.cli.failure import USAGE, Failure
-from hubbub.cli.limits import whole_number_from
+from hubbub.cli.limits import number_from, number_of_workers, whole_number_from
 from hubbub.cli.listening import InheritedSocket, ListenAddress, TcpAddress, UnixAddress
 from hubbub.cli.logs import LogFormat, LogLevel
+from hubbub.errors import ConfigError
+from hubbub.server.proxies import TrustedProxies
 
 __all__ = [
+    "DEFAULT_DRAIN",
     "DEFAULT_HOST",
     "DEFAULT_PORT",
+    "BrokerOption",
     "CertfileOption",
+    "DrainOption",
     "FdOption",
+    "HealthOption",
     "HostOption",
     "InsecureOption",
     "KeyfileOption",
@@ -22,13 +29,27 @@ __all__ = [
     "LogLevelOption",
     "PortOption",
     "ReloadOption",
+    "TrustedProxyOption",
     "UdsOption",
     "UrlArgument",
+    "WorkersOption",
     "listen_address",
 ]
 
 DEFAULT_HOST = "localhost"
 DEFAULT_PORT = 8005
+
+DEFAULT_DRAIN = 3.0
+"""Seconds. With few clients it takes less, see `Hub.drain`."""
+
+
+def _proxy(text: str) -> str:
+    try:
+        TrustedProxies([text])
+    except ConfigError as exc:
+        raise typer.BadParameter(exc.problem) from None
+    return text
+
 
 HostOption = Annotated[
     str,
@@ -73,6 +94,15 @@ ReloadOption = Annotated[
         help="Restart when a Python file in the working directory changes.",
     ),
 ]
+HealthOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--health/--no-health",
+        envvar="HUBBUB_HEALTH",
+        show_default="where --http answers 404",
+        help="Answer /healthz and /readyz before --http is asked, or not at all.",
+    ),
+]
 LogLevelOption = Annotated[
     LogLevel,
     typer.Option(envvar="HUBBUB_LOG_LEVEL", case_sensitive=False, help="Least level to log."),
@@ -81,6 +111,42 @@ LogFormatOption = Annotated[
     LogFormat,
     typer.Option(
         envvar="HUBBUB_LOG_FORMAT", case_sensitive=False, help="Lines for people, or JSON objects."
+    ),
+]
+TrustedProxyOption = Annotated[
+    list[str],
+    typer.Option(
+        envvar="HUBBUB_TRUSTED_PROXIES",
+        parser=_proxy,
+        metavar="ADDRESS",
+        show_default=False,
+        help="Proxy that is believed who the client is: address, network, or unix; repeatable.",
+    ),
+]
+BrokerOption = Annotated[
+    str | None,
+    typer.Option(
+        envvar=BROKER_VARIABLE,
+        metavar="URL",
+        help="Broker of hubs that are made without one: redis://…, unix://…, memory:",
+    ),
+]
+DrainOption = Annotated[
+    float,
+    typer.Option(
+        envvar="HUBBUB_DRAIN",
+        parser=number_from(0, 3600),
+        metavar="SECONDS",
+        help="When stopping, end the sessions of hubs over so many seconds; 0: at once.",
+    ),
+]
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        envvar="HUBBUB_WORKERS",
+        parser=number_of_workers,
+        metavar="<int>|auto",
+        help="Processes that share the port; auto: one for each core.",
     ),
 ]
 UrlArgument = Annotated[

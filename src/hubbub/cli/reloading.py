@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from watchfiles import PythonFilter, watch
 from hubbub.cli.failure import Failure
 from hubbub.cli.serving import SHUTDOWN_TIMEOUT
 from hubbub.cli.signals import on_stop_signals
-from hubbub.cli.supervision import SUPERVISOR_FD
+from hubbub.workers.supervision import SUPERVISOR_FD
 
 __all__ = ["serve_and_reload"]
 
@@ -78,19 +79,17 @@ class _Child:
         self._command = [sys.executable, "-P", "-m", "hubbub", *arguments]
         self._keep_fds = keep_fds
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipe = -1
+        self._tie: socket.socket | None = None
         self._end_seen = False
 
     def start(self) -> None:
-        read_fd, self._pipe = os.pipe()
-        try:
+        self._tie, theirs = socket.socketpair()
+        with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves, with checked options
                 self._command,
-                env={**os.environ, SUPERVISOR_FD: str(read_fd)},
-                pass_fds=(read_fd, *self._keep_fds),
+                env={**os.environ, SUPERVISOR_FD: str(theirs.fileno())},
+                pass_fds=(theirs.fileno(), *self._keep_fds),
             )
-        finally:
-            os.close(read_fd)
         self._end_seen = False
 
     def has_just_ended(self) -> bool:
@@ -104,7 +103,8 @@ class _Child:
         """Ask the process to stop, wait, and kill it after `timeout` seconds."""
         if self._process is None:
             return
-        os.close(self._pipe)
+        assert self._tie is not None
+        self._tie.close()
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -2,24 +2,33 @@
 
 import asyncio
 import errno
+import functools
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 from starlette.types import ASGIApp
 
 from hubbub import Server, serve, unix_serve
 from hubbub.cli.failure import Failure
-from hubbub.cli.listening import ListenAddress, Listener, TcpAddress, bind_failure, listen
+from hubbub.cli.listening import (
+    AssignedSockets,
+    ListenAddress,
+    Listener,
+    TcpAddress,
+    bind_failure,
+    listen,
+)
 from hubbub.cli.loader import Application
 from hubbub.cli.loops import run_async, thread_safe
-from hubbub.cli.signals import on_stop_signals
-from hubbub.cli.supervision import watch_supervisor
+from hubbub.cli.signals import ignore_hangup, on_stop_signals
 from hubbub.errors import BrokerError
+from hubbub.workers.supervision import watch_supervisor
+from hubbub.workers.systemd import notify_ready, notify_stopping
 
-__all__ = ["SHUTDOWN_TIMEOUT", "serve_application", "server_tls"]
+__all__ = ["SHUTDOWN_TIMEOUT", "serve_application", "server_tls", "stop_limit"]
 
 SHUTDOWN_TIMEOUT: Final = 10.0
 """Default of the longest time that handlers get to end after a request to stop, in seconds.
@@ -42,11 +51,15 @@ def serve_application(
     announce: Callable[[Listener], None],
     *,
     http: ASGIApp | None = None,
+    health: bool | None = None,
+    trusted_proxies: Sequence[str] = (),
+    drain: float = 0.0,
     shutdown_timeout: float = SHUTDOWN_TIMEOUT,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; clients are then closed with 1001 (going away).
+    """Serve until SIGINT or SIGTERM, or until the supervisor is done with this process.
 
-    A second signal ends the process at once.
+    Sessions of hubs are then ended little by little with 3001, and after that all other clients
+    with 1001 (going away). A second signal ends the process at once.
 
     Args:
         application: A handler or a mapping of paths to handlers.
@@ -54,15 +67,34 @@ def serve_application(
         tls: Certificate and key; `None`: no TLS.
         announce: Called when connections are accepted.
         http: ASGI app for requests that are no upgrade; `None`: a page to try the server with.
-        shutdown_timeout: Longest time in seconds that handlers get to end; then they are cancelled.
+        health: As for `hubbub.serve`.
+        trusted_proxies: As for `hubbub.serve`.
+        drain: Seconds that the ends of sessions are spread over; 0: at once.
+        shutdown_timeout: Seconds from the request to stop after which handlers are cancelled; more
+            if draining takes more than half of them, see `stop_limit`.
 
     Raises:
         Failure: Nobody can listen there, or a hub cannot use its broker.
     """
+    keywords: dict[str, Any] = {
+        "ssl": tls,
+        "http": http,
+        "health": health,
+        "trusted_proxies": trusted_proxies,
+    }
     for attempt in range(_ATTEMPTS):
         with listen(address) as listener:
             try:
-                run_async(_serve(application, listener, tls, announce, http, shutdown_timeout))
+                run_async(
+                    _serve(
+                        _server(application, listener, keywords),
+                        listener,
+                        announce,
+                        drain,
+                        stop_limit(drain, shutdown_timeout),
+                        worker=isinstance(address, AssignedSockets),
+                    )
+                )
             except BrokerError as exc:
                 raise Failure(f"broker {exc}") from exc
             except OSError as exc:
@@ -73,6 +105,11 @@ def serve_application(
                     raise bind_failure(exc, address.host, address.port) from exc
             else:
                 return
+
+
+def stop_limit(drain: float, shutdown_timeout: float = SHUTDOWN_TIMEOUT) -> float:
+    """Return the seconds from a request to stop to the cancellation of handlers."""
+    return max(shutdown_timeout, drain + shutdown_timeout / 2) if drain else shutdown_timeout
 
 
 def server_tls(certfile: str | None, keyfile: str | None) -> ssl.SSLContext | None:
@@ -124,37 +161,47 @@ def _check_readable(option: str, path: str) -> None:
 
 
 async def _serve(
-    application: Application,
+    make_server: Callable[[], Server],
     listener: Listener,
-    tls: ssl.SSLContext | None,
     announce: Callable[[Listener], None],
-    http: ASGIApp | None,
-    shutdown_timeout: float,
+    drain: float,
+    limit: float,
+    *,
+    worker: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     on_stop_signals(thread_safe(stop.set), listener.release)
+    if worker:
+        ignore_hangup()
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(_server(application, listener, tls, http))
-        stack.enter_context(watch_supervisor(stop.set))
+        server = await stack.enter_async_context(make_server())
+        tie = stack.enter_context(watch_supervisor(stop.set))
         announce(listener)
+        tie.report_ready()
+        if not worker:
+            notify_ready()
         await stop.wait()
-        logger.info("stopping; Ctrl+C again ends at once")
+        tie.report_stopping()
+        if not worker:
+            notify_stopping()
+            logger.info("stopping; Ctrl+C again ends at once")
+        timer = loop.call_later(limit, _cancel_handlers, server, limit)
+        if drain:
+            await server.drain(drain)
         # Leaving the server closes all connections and waits for their handlers.
-        limit = loop.call_later(shutdown_timeout, _cancel_handlers, server, shutdown_timeout)
-    limit.cancel()
+    timer.cancel()
     logger.info("stopped")
 
 
-def _cancel_handlers(server: Server, shutdown_timeout: float) -> None:
-    logger.warning("handlers still ran after %s s and were cancelled", shutdown_timeout)
+def _cancel_handlers(server: Server, limit: float) -> None:
+    logger.warning("handlers still ran after %s s and were cancelled", limit)
     for task in server.handler_tasks:
         task.cancel()
 
 
 def _server(
-    application: Application, listener: Listener, tls: ssl.SSLContext | None, http: ASGIApp | None
-) -> Server:
-    if listener.unix:
-        return unix_serve(application, ssl=tls, http=http, **listener.keywords)
-    return serve(application, ssl=tls, http=http, **listener.keywords)
+    application: Application, listener: Listener, keywords: Mapping[str, Any]
+) -> Callable[[], Server]:
+    make = unix_serve if listener.unix else serve
+    return functools.partial(make, application, **keywords, **listener.keywords)

@@ -10,7 +10,7 @@ from typing import Final
 
 from hubbub.server.wakeup import wake_for_signals
 
-__all__ = ["on_stop_signals"]
+__all__ = ["ignore_hangup", "on_hangup", "on_stop_signals"]
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -42,3 +42,34 @@ def on_stop_signals(ask: Callable[[], None], force: Callable[[], None] = lambda:
 
     for number in _STOP_SIGNALS:
         signal.signal(number, receive)
+
+
+def on_hangup(reload: Callable[[], None], stop: Callable[[], None]) -> None:
+    """Take SIGHUP over, for the rest of the process.
+
+    Args:
+        reload: Called at each, in the main thread, between any two bytecodes.
+        stop: Called instead if it means what its name says: the terminal was closed.
+    """
+    had_terminal = _has_terminal()
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if had_terminal and not _has_terminal():
+            stop()
+        else:
+            reload()
+
+    signal.signal(signal.SIGHUP, receive)
+
+
+def ignore_hangup() -> None:
+    """Leave SIGHUP to the supervisor: a terminal that is closed sends it to all."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

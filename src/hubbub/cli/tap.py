@@ -1,23 +1,17 @@
 """`hubbub tap URL CHANNEL…`: watch what happens in channels of a running hub."""
 
 import asyncio
-import functools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 import typer
-from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.client import connect as open_connection
 
-from hubbub import __version__
-from hubbub.cli.address import ServerAddress
-from hubbub.cli.dialing import OPEN_TIMEOUT, tls_context
 from hubbub.cli.failure import FAILED, USAGE, Failure
 from hubbub.cli.following import Follower, Interest
 from hubbub.cli.headers import HeaderOption, parse_header
+from hubbub.cli.hub_dialing import HubDialer, hub_address
 from hubbub.cli.limits import number_from, whole_number_from
 from hubbub.cli.loops import run_async, thread_safe
 from hubbub.cli.options import InsecureOption, UrlArgument
@@ -40,12 +34,6 @@ MAX_WAIT: Final = 604_800
 
 MAX_TOKEN_FILE: Final = 65_536
 """Largest token file in bytes."""
-
-# Where a hub is by custom, and where an address without a path means.
-_PATH: Final = "/connection/websocket"
-
-_MAX_SIZE: Final = 2**24  # of a message in bytes
-_CLOSE_TIMEOUT: Final = 2.0
 
 
 def _json(text: str) -> Any:
@@ -115,7 +103,9 @@ def tap(
 
     Works with every server of the Centrifuge client protocol. Ctrl+C ends it.
     """
-    address = _address(url)
+    address = hub_address(url)
+    headers = [parse_header(text) for text in header or []]
+    dialer = HubDialer([address], headers=headers, insecure=insecure)
     interest = Interest(
         channels=_unique(channels),
         data=EMPTY if data is None else data,
@@ -123,26 +113,7 @@ def tap(
         history=history,
         join_leave=join_leave,
     )
-    dial = functools.partial(
-        _dial,
-        address.url,
-        additional_headers=[parse_header(text) for text in header or []],
-        user_agent_header=f"hubbub/{__version__}",
-        ssl=tls_context(address, insecure=insecure),
-        proxy=None if address.is_loopback else True,
-        open_timeout=OPEN_TIMEOUT,
-        close_timeout=_CLOSE_TIMEOUT,
-        ping_interval=None,  # the client protocol has pings of its own
-        max_size=_MAX_SIZE,
-    )
-    return run_async(_tap(address, dial, interest, _Showing(as_json, rates, count), wait))
-
-
-def _address(url: str) -> ServerAddress:
-    address = ServerAddress.parse(url)
-    if address.uri.path not in ("", "/"):
-        return address
-    return ServerAddress.parse(urlsplit(address.url)._replace(path=_PATH).geturl())
+    return run_async(_tap(dialer, interest, _Showing(as_json, rates, count), wait))
 
 
 def _unique(channels: Sequence[str]) -> list[str]:
@@ -184,13 +155,8 @@ class _Showing:
     count: int | None
 
 
-async def _dial(url: str, **options: Any) -> ClientConnection:
-    return await open_connection(url, **options)
-
-
 async def _tap(
-    address: ServerAddress,
-    dial: Callable[[], Coroutine[object, object, ClientConnection]],
+    dialer: HubDialer,
     interest: Interest,
     showing: _Showing,
     wait: float | None,
@@ -200,7 +166,7 @@ async def _tap(
     view = View(interest.channels, stop, as_json=showing.as_json, count=showing.count)
     shows_rates = showing.rates and view.can_show_rates
     interest = replace(interest, members=shows_rates and interest.join_leave)
-    follower = Follower(address, dial, interest, view)
+    follower = Follower(dialer, interest, view)
     failure: Failure | None = None
 
     async def follow() -> None:

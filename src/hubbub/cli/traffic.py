@@ -85,6 +85,10 @@ def table(channels: Mapping[str, Traffic], members: Mapping[str, int], max_lines
     ]
 
 
-def plural(count: int, noun: str) -> str:
-    """Write a number with what it counts: `1 member`, `2,000 members`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def plural(count: int, noun: str, several: str = "") -> str:
+    """Write a number with what it counts: `1 member`, `2,000 members`.
+
+    Args:
+        several: The plural, where it is not the noun with an s.
+    """
+    return f"{count:,} {noun if count == 1 else several or f'{noun}s'}"

@@ -9,6 +9,7 @@ from hubbub.cli.escape import escape
 from hubbub.cli.events import Event, Kind, describe, serialize
 from hubbub.cli.screen import Screen
 from hubbub.cli.traffic import Traffic, plural, table
+from hubbub.protocol.results import SubscribeResult
 
 __all__ = ["View"]
 
@@ -70,6 +71,13 @@ class View:
     def notice(self, text: str) -> None:
         """Show what became of the connection or of a channel."""
         self._screen.notice(text)
+
+    def subscribed(self, channel: str, result: SubscribeResult) -> None:
+        """Say nothing of a single channel: there is a notice when all of them stand."""
+
+    def refused(self, channel: str, why: str) -> None:
+        """Show that a channel is followed no longer."""
+        self.notice(f"{channel}: {why}")
 
     async def show_rates(self, members: Callable[[], Mapping[str, int]]) -> None:
         """Show rates until cancelled.

@@ -41,15 +41,22 @@ class Manner(NamedTuple):
     frame_pings: bool
 
 
-def refuse(node: Node, origins: Origins, headers: Headers, *, secure: bool) -> Refusal | None:
-    """Decide whether a client may connect; `None`: it may."""
-    if not node.running:
+def refuse(
+    node: Node, origins: Origins, headers: Headers, *, host: str | None, secure: bool
+) -> Refusal | None:
+    """Decide whether a client may connect; `None`: it may.
+
+    Args:
+        host: That the client asked for.
+        secure: Whether the client speaks TLS, as far as it is known.
+    """
+    if not node.running or node.draining:
         return Refusal(503, "Shutting down.\n")
     limit = node.limits.connections
     if limit is not None and len(node.registry.connections) >= limit:
         return Refusal(503, f"Too many connections: connections={limit}.\n")
     origin = headers.get("Origin")
-    if not origins.allows(origin, headers.get("Host"), secure):
+    if not origins.allows(origin, host, secure):
         node.logger.info("refused origin %s", ascii(origin))
         return Refusal(403, "Origin not allowed: the hub's option origins does not list it.\n")
     return None

@@ -57,7 +57,8 @@ async def _converse(
 ) -> None:
     request = _request(scope)
     await receive()  # websocket.connect
-    refusal = refuse(node, origins, request.headers, secure=scope.get("scheme") == "wss")
+    headers, secure = request.headers, scope.get("scheme") == "wss"
+    refusal = refuse(node, origins, headers, host=headers.get("Host"), secure=secure)
     if refusal is not None:
         # Before it is accepted a close is answered with 403, whatever the reason.
         await send({"type": "websocket.close", "code": CloseCode.POLICY_VIOLATION})
@@ -122,6 +123,7 @@ class ASGIOutbox:
         self.write: Callable[[bytes], object] = self._keep
         self.request = request
         self.remote_address = remote_address
+        self.client_address = remote_address[0] or None if remote_address else None
         self.may_read = asyncio.Event()
         self.may_read.set()
         self.closed = asyncio.Event()

@@ -66,6 +66,14 @@ class Client:
         return self._session.outbox.request
 
     @property
+    def address(self) -> str | None:
+        """IP address of the client; behind proxies, what `trusted_proxies` of `serve` say of it.
+
+        `None`: unknown, on a Unix socket without a proxy that says it.
+        """
+        return self._session.outbox.client_address
+
+    @property
     def remote_address(self) -> Any:
         """Address of the peer, as the socket has it: host and port for TCP."""
         return self._session.outbox.remote_address

@@ -1,12 +1,21 @@
-"""Control messages: what one node tells all, itself included, to do with their sessions."""
+"""Control messages: what one node tells all, itself included.
+
+Most are about sessions, wherever they are; some are about the nodes themselves.
+"""
 
 from collections.abc import Mapping
 
 import msgspec
 
 __all__ = [
+    "ChannelsAnswer",
+    "ChannelsQuestion",
+    "ClientsMessage",
+    "ClusterMessage",
     "Control",
     "DisconnectClients",
+    "NodeGone",
+    "NodeReport",
     "RefreshClients",
     "SubscribeClients",
     "UnsubscribeClients",
@@ -16,7 +25,7 @@ __all__ = [
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
-    """Base of control messages: which sessions they are about.
+    """Base of messages about sessions: which ones.
 
     Attributes:
         user: All sessions of the user; `None`: of everybody.
@@ -62,7 +71,63 @@ class RefreshClients(_Message, frozen=True):
     info: bytes | None = None
 
 
-Control = DisconnectClients | SubscribeClients | UnsubscribeClients | RefreshClients
+class NodeReport(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """A node is there, and what it has (`NodeInfo`).
+
+    Attributes:
+        asks: Whether the others are to report at once: it has just come.
+    """
+
+    uid: str
+    name: str
+    version: str
+    clients: int
+    users: int
+    subscriptions: int
+    channels: int
+    uptime: float
+    asks: bool = False
+
+
+class NodeGone(msgspec.Struct, frozen=True, tag=True):
+    """A node leaves."""
+
+    uid: str
+
+
+class ChannelsQuestion(msgspec.Struct, frozen=True, tag=True):
+    """A node wants to know the others' channels.
+
+    Attributes:
+        question: Names it in the answers.
+        uid: Who asks.
+        pattern: Of names, as in a shell.
+    """
+
+    question: str
+    uid: str
+    pattern: str
+
+
+class ChannelsAnswer(msgspec.Struct, frozen=True, tag=True):
+    """A part of a node's channels, with the number of their clients.
+
+    Attributes:
+        uid: Who answers.
+        part: Which one, from 0.
+        parts: How many there are, 1 or more.
+    """
+
+    question: str
+    uid: str
+    channels: Mapping[str, int]
+    part: int
+    parts: int
+
+
+ClientsMessage = DisconnectClients | SubscribeClients | UnsubscribeClients | RefreshClients
+ClusterMessage = NodeReport | NodeGone | ChannelsQuestion | ChannelsAnswer
+Control = ClientsMessage | ClusterMessage
 
 _decoder = msgspec.json.Decoder(Control)
 

@@ -30,16 +30,18 @@ __all__ = ["Group", "Tally"]
 
 
 class Tally:
-    """Counts what a node has delivered.
+    """Counts what a node has, and has done, over all its channels.
 
     Attributes:
+        subscriptions: Of clients, at the moment.
         deliveries: Publications, joins and leaves, once for each subscriber they were sent to.
     """
 
-    __slots__ = ("deliveries",)
+    __slots__ = ("deliveries", "subscriptions")
 
     def __init__(self) -> None:
         self.deliveries = 0
+        self.subscriptions = 0
 
 
 class Group:
@@ -132,7 +134,9 @@ class Group:
 
     def register(self, subscription: Subscription) -> None:
         """Keep for a subscription what is delivered from now on."""
-        self.subscribers[subscription.session.outbox] = subscription
+        outbox = subscription.session.outbox
+        self._tally.subscriptions += outbox not in self.subscribers
+        self.subscribers[outbox] = subscription
         self._waiting[subscription] = None
 
     def go_live(self, subscription: Subscription) -> None:
@@ -157,6 +161,7 @@ class Group:
         if self.subscribers.get(outbox) is not subscription:
             return
         del self.subscribers[outbox]
+        self._tally.subscriptions -= 1
         self._waiting.pop(subscription, None)
         self._ahead.pop(subscription, None)
         variant = _variant(subscription)

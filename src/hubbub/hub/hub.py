@@ -16,7 +16,7 @@ from websockets.http11 import Request, Response
 from hubbub.auth.origins import Origins
 from hubbub.auth.tokens import Tokens
 from hubbub.brokers.base import Broker
-from hubbub.brokers.opening import open_broker
+from hubbub.brokers.opening import check_reach, open_broker
 from hubbub.clock import Clock, SystemClock
 from hubbub.errors import (
     CommandError,
@@ -30,6 +30,7 @@ from hubbub.hub.asgi import asgi_app
 from hubbub.hub.channel import Channel
 from hubbub.hub.client import Client
 from hubbub.hub.control import (
+    ClientsMessage,
     DisconnectClients,
     RefreshClients,
     SubscribeClients,
@@ -47,9 +48,11 @@ from hubbub.model import (
     ChannelKeywords,
     ChannelOptions,
     ClientInfo,
+    ClusterChannels,
     Grant,
     History,
     Limits,
+    NodeInfo,
     Position,
     PresenceStats,
 )
@@ -149,19 +152,21 @@ class Hub:
         """Why clients should go elsewhere at the moment; `None`: the hub is at their service."""
         if not self.running:
             return "stopping" if self._entered is not None else "not running"
-        return self._node.broker.outage
+        return "draining" if self._node.draining else self._node.broker.outage
 
     async def __aenter__(self) -> Self:
         """Connect to the broker.
 
         Raises:
-            ConfigError: The channel of `personal` is not declared.
+            ConfigError: The channel of `personal` is not declared; or the broker reaches this
+                process alone, which is one of several workers.
             BrokerError: The broker cannot be used.
             RuntimeError: The hub is running already.
         """
         if self._entered is not None:
             raise RuntimeError("the hub is running already")
         self._check_personal()
+        check_reach(self._node.broker)
         # At once: functions in the background begin before this returns.
         self._entered = entered = self._node.run()
         try:
@@ -185,6 +190,21 @@ class Hub:
     def stop(self) -> None:
         """End all sessions with 3001, after what was published; take no new ones. Idempotent."""
         self._node.stop()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new sessions (503), and end those there are with 3001, little by little.
+
+        Clients come back elsewhere and recover; the seconds are for those who then have to serve
+        them all. Sessions are ended in an order of chance, every tenth of a second as many as it
+        takes, and at least one. Everything else goes on until the hub is left. `Server.drain`
+        calls it, and so does `hubbub run` when it is asked to stop.
+
+        Args:
+            seconds: How long it takes at most; 0: all sessions are ended at once.
+
+        Cancelled: the rest of the sessions go on, and no new ones are taken.
+        """
+        await self._node.drain(seconds)
 
     # As a handler.
 
@@ -522,7 +542,8 @@ class Hub:
         """Subscribe connected clients to a channel from the server's side.
 
         Nothing happens to a client that is subscribed already. One that has too many channels
-        stays as it is, and a warning is logged.
+        stays as it is, and a warning is logged. All nodes are told; this does not wait until the
+        clients are subscribed, so without `since` what is published meanwhile may be missed.
 
         Args:
             user: All connections of the user.
@@ -656,6 +677,48 @@ class Hub:
             if group.subscribers
         }
 
+    # What there is on all nodes.
+
+    def nodes(self) -> list[NodeInfo]:
+        """Return the nodes that share the broker: this one first, then others by name.
+
+        What is known of the others is up to 5 seconds old. A node that leaves is gone at once, one
+        that is lost after 15 seconds without a sign of life. A node that has just been entered has
+        not heard of all others yet.
+
+        Raises:
+            RuntimeError: The hub is not running.
+        """
+        self._check_running()
+        return self._node.cluster.nodes()
+
+    async def cluster_channels(
+        self,
+        pattern: str = "*",
+        *,
+        timeout: float = 2.0,  # noqa: ASYNC109 - what came until then is the answer
+    ) -> ClusterChannels:
+        """Ask all nodes for the channels with subscribed clients, and how many there are.
+
+        Each node answers to every node, so this is for operators and not for every request: its
+        cost grows with the number of channels times that of nodes. Nodes count one after another
+        while clients come and go.
+
+        Args:
+            pattern: Of the names: `*` is any text, `?` any character, `[ab]` one of these.
+            timeout: Seconds to wait for the answers.
+
+        Returns:
+            What came until then, and which nodes that are known were silent: their clients are
+            not counted.
+
+        Raises:
+            RuntimeError: The hub is not running.
+            BrokerError: The question could not be sent.
+        """
+        self._check_running()
+        return await self._node.cluster.channels(pattern, timeout)
+
     @property
     def deliveries(self) -> int:
         """Publications, joins and leaves sent so far, counted for each subscriber."""
@@ -663,7 +726,7 @@ class Hub:
 
     async def _send(
         self,
-        message: DisconnectClients | SubscribeClients | UnsubscribeClients | RefreshClients,
+        message: ClientsMessage,
     ) -> None:
         self._check_running()
         await self._node.broker.send_control(encode(message))

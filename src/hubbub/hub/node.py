@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import random
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from hubbub.errors import (
 from hubbub.hub.access import check_name
 from hubbub.hub.authorizing import Authorizer
 from hubbub.hub.channel import Channel
+from hubbub.hub.cluster import Cluster
 from hubbub.hub.commands import Commands
 from hubbub.hub.connecting import Connector
 from hubbub.hub.fanout import Fanout
@@ -57,6 +60,9 @@ PRESENCE_TTL = 60.0
 MAX_TTL = 365 * 86_400.0
 """Seconds until an expiry is looked at again, and that clients are told at most."""
 
+DRAIN_TICK = 0.1
+"""Seconds between two batches of sessions that a drain ends."""
+
 LEAVE_TIMEOUT = 5.0
 """Seconds that hooks have to end when the hub is left; then they are cancelled."""
 
@@ -90,6 +96,7 @@ class Node:
 
     Attributes:
         running: Entered, and not being left.
+        draining: Takes no new sessions, and is ending those there are.
     """
 
     def __init__(
@@ -124,6 +131,7 @@ class Node:
         self.version = version
         self.logger = logging.getLogger("hubbub.hub")
         self.running = False
+        self.draining = False
         self.wheel = TimerWheel(clock, on_error=self._timer_failed)
         self.fanout = Fanout()
         self.changes = Changes()
@@ -135,6 +143,7 @@ class Node:
         self.connector = Connector(self)
         self.commands = Commands(self)
         self.steering = Steering(self)
+        self.cluster = Cluster(self)
         self.links = Links(broker, self.registry.groups.__contains__)
         self.positions = Positions(self)
         self.prolonging = Prolonging(self)
@@ -170,6 +179,7 @@ class Node:
             await root
 
     async def _live(self, entered: asyncio.Future[None]) -> None:
+        self.cluster.begin()
         try:
             async with self.broker.running(self), asyncio.TaskGroup() as group:
                 self._group = group
@@ -179,6 +189,7 @@ class Node:
                     group.create_task(self.positions.run()),
                 ]
                 self.running = True
+                self.draining = False
                 tasks += [
                     group.create_task(function(), name=f"hubbub {function.__qualname__}")
                     for function in self.settings.background
@@ -188,6 +199,7 @@ class Node:
                     tasks.append(group.create_task(self.prolonging.run()))
                     self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
                     self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
+                self.cluster.enter()
                 try:
                     await self._left.wait()
                 finally:
@@ -195,6 +207,7 @@ class Node:
                     self.stop()
                     for task in tasks:
                         task.cancel()
+                self.cluster.leave()
                 await self._finish_tasks()
         except Exception as exc:
             if not entered.done():
@@ -205,6 +218,7 @@ class Node:
         finally:
             self._group = None
             self.running = False
+            self.cluster.end()
             self.wheel.stop()
 
     async def _finish_tasks(self) -> None:
@@ -228,6 +242,25 @@ class Node:
             session.disconnect(DisconnectCode.SHUTDOWN)
         for group in list(self.registry.groups.values()):
             group.end()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new sessions, and end those there are with 3001, in batches.
+
+        In an order of chance: those that came together, for a channel or from a network, do not
+        all come back together.
+        """
+        self.draining = True
+        sessions = list(self.registry.connections)
+        random.shuffle(sessions)
+        batch = max(1, math.ceil(len(sessions) / max(1.0, seconds / DRAIN_TICK)))
+        for begin in range(0, len(sessions), batch):
+            if begin:
+                await asyncio.sleep(DRAIN_TICK)
+            for session in sessions[begin : begin + batch]:
+                session.disconnect(DisconnectCode.SHUTDOWN)
+        # Whose upgrade was under way in the beginning.
+        for session in list(self.registry.connections):
+            session.disconnect(DisconnectCode.SHUTDOWN)
 
     def spawn(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run a coroutine that may suspend, as a task of the hub."""

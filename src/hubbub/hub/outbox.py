@@ -53,6 +53,10 @@ class Outbox(Protocol):
         """Address of the peer."""
 
     @property
+    def client_address(self) -> str | None:
+        """IP address of the client; `None`: unknown."""
+
+    @property
     def waiting(self) -> int:
         """Bytes that the connection has not taken yet."""
 

@@ -37,8 +37,10 @@ def admit(
     node: Node, origins: Origins, connection: ServerConnection, request: Request
 ) -> Response | None:
     """Decide whether a client may connect, and set up its connection, before the upgrade."""
-    secure = connection.transport.get_extra_info("sslcontext") is not None
-    refusal = refuse(node, origins, request.headers, secure=secure)
+    client = connection.forwarded
+    refusal = refuse(
+        node, origins, request.headers, host=client.host, secure=client.scheme == "https"
+    )
     if refusal is not None:
         return connection.respond(http.HTTPStatus(refusal.status), refusal.text)
     protocol = connection.protocol

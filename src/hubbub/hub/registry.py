@@ -44,6 +44,11 @@ class Registry:
         if not of_user:
             del self._by_user[user]
 
+    @property
+    def users(self) -> int:
+        """How many distinct users there are; all anonymous sessions together are one."""
+        return len(self._by_user)
+
     def of_user(self, user: str) -> int:
         """Count the sessions of a user."""
         return len(self._by_user.get(user, ()))

@@ -1,4 +1,4 @@
-"""Control messages, carried out on the sessions of this node."""
+"""Control messages: carried out on the sessions of this node, or for its `Cluster`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import msgspec
 
 from hubbub.errors import CommandError, Disconnect
 from hubbub.hub.control import (
+    ChannelsAnswer,
+    ChannelsQuestion,
+    ClientsMessage,
     DisconnectClients,
+    NodeGone,
+    NodeReport,
     RefreshClients,
     SubscribeClients,
     UnsubscribeClients,
@@ -36,6 +41,12 @@ class Steering:
         except msgspec.MsgspecError:
             self._node.logger.warning("ignored a control message of another version")
             return
+        if isinstance(message, NodeReport | NodeGone | ChannelsQuestion | ChannelsAnswer):
+            self._node.cluster.take(message)
+        else:
+            self._steer(message)
+
+    def _steer(self, message: ClientsMessage) -> None:
         for session in self._node.registry.find(message.user, message.client):
             match message:
                 case DisconnectClients():

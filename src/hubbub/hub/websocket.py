@@ -91,6 +91,11 @@ class WebSocketOutbox:
         return self._connection.remote_address
 
     @property
+    def client_address(self) -> str | None:
+        """IP address of the client."""
+        return self._connection.client_address
+
+    @property
     def waiting(self) -> int:
         """Bytes that the connection has not taken yet."""
         return self._size

@@ -34,6 +34,7 @@ from hubbub.server.callback import Callback
 from hubbub.server.frames import BINARY, TEXT, extent, serialize
 from hubbub.server.http import plain_response
 from hubbub.server.inbox import Inbox
+from hubbub.server.proxies import Forwarded
 from hubbub.server.unsent import unsent
 from hubbub.server.watcher import Watcher
 
@@ -75,6 +76,7 @@ class ServerConnection(parent.ServerConnection):
         "_buffer",
         "_callback",
         "_close_timer",
+        "_forwarded",
         "_held",
         "_hot",
         "_inbox",
@@ -104,9 +106,36 @@ class ServerConnection(parent.ServerConnection):
         self._max_payload = MAX_HOT_PAYLOAD
         self._callback: Callback | None = None
         self._held = 0
+        self._forwarded: Forwarded | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._watcher: Watcher | None = None
+
+    # Who is at the other end.
+
+    @property
+    def client_address(self) -> str | None:
+        """IP address of the client: the peer's, or what `trusted_proxies` of `serve` say of it.
+
+        `None`: unknown, on a Unix socket without a proxy that says it. Known from `process_request`
+        on.
+        """
+        return self.forwarded.address
+
+    @property
+    def forwarded(self) -> Forwarded:
+        """Address, scheme and host that the client uses, by the socket and by trusted proxies."""
+        if self._forwarded is None:
+            assert self.request is not None, "known when the request has been read"
+            peername = self.transport.get_extra_info("peername")
+            secure = self.transport.get_extra_info("sslcontext") is not None
+            self._forwarded = self.server.proxies.find_client(
+                # A string, or nothing, on a Unix socket.
+                str(peername[0]) if isinstance(peername, tuple) else None,
+                "https" if secure else "http",
+                self.request.headers.get_all,
+            )
+        return self._forwarded
 
     # From the accepted socket to the open connection.
 
@@ -150,7 +179,10 @@ class ServerConnection(parent.ServerConnection):
         server_header: str | None = SERVER,
     ) -> None:
         """Perform the opening handshake; if it succeeds, start the hot path."""
-        await super().handshake(process_request, process_response, server_header)
+        try:
+            await super().handshake(process_request, process_response, server_header)
+        finally:
+            self.server.front.opened(self)
         if self.protocol.state is OPEN:
             self._opened()
 

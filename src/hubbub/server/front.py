@@ -6,6 +6,7 @@ again between two requests of HTTP (keep-alive).
 """
 
 import asyncio
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,8 @@ class Front:
         self.http = http
         self.open_timeout = open_timeout
         self._waiting: set[_Head] = set()
-        self._empty = asyncio.Event()
+        self._opening: set[ServerConnection] = set()
+        self._changed = asyncio.Event()
         self._closed = False
 
     @property
@@ -50,6 +52,7 @@ class Front:
 
     def admit(self, websocket: "ServerConnection", transport: asyncio.Transport) -> None:
         """Wait for the first request of a new connection."""
+        self._opening.add(websocket)
         self._wait(websocket, transport, self.open_timeout)
 
     def admit_again(self, websocket: "ServerConnection", transport: asyncio.Transport) -> None:
@@ -67,8 +70,20 @@ class Front:
     def forget(self, head: "_Head") -> None:
         """Take note that a connection is not here any more."""
         self._waiting.discard(head)
-        if not self._waiting:
-            self._empty.set()
+        self._changed.set()
+
+    def opened(self, websocket: "ServerConnection") -> None:
+        """Take note that a connection is not new any more: HTTP, a WebSocket, or gone."""
+        self._opening.discard(websocket)
+        self._changed.set()
+
+    async def wait_opened(self, timeout: float) -> None:  # noqa: ASYNC109 - a bound, no failure
+        """Wait until no connection is new, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._opening:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     async def close(self) -> None:
         """Turn away who has not sent a whole head: 503 if it began to, else just the end.
@@ -79,8 +94,8 @@ class Front:
         for head in list(self._waiting):
             head.turn_away()
         while self._waiting:
-            self._empty.clear()
-            await self._empty.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
 
 class _Head(asyncio.Protocol):
@@ -125,6 +140,7 @@ class _Head(asyncio.Protocol):
             self._start_timer(self._front.open_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._front.opened(self._websocket)
         self._leave()
 
     def turn_away(self) -> None:
@@ -142,6 +158,7 @@ class _Head(asyncio.Protocol):
             self._transport.set_protocol(self._websocket)
             self._websocket.upgrade(self._transport, data[:end], data[end:])
         else:
+            self._front.opened(self._websocket)
             self._front.http.adopt(self._front, self._websocket, self._transport, data)
 
     def _refuse(self, status: int, text: str) -> None:
@@ -153,16 +170,17 @@ class _Head(asyncio.Protocol):
         self._refused = True
         self._buffer.clear()
         self._transport.write(plain_response(status, text))
-        if self._transport.can_write_eof():
-            try:
-                self._transport.write_eof()
-            except OSError:
-                # The client has gone, and reset the connection for the answer: asyncio says so.
-                self._transport.abort()
-                return
-            self._start_timer(LINGER)
-        else:
+        if not self._transport.can_write_eof():
             self._transport.close()
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:
+            # The client had left, and its kernel reset the connection at the answer: asyncio
+            # shuts the socket down at once, and hands on what the system says to that.
+            self._transport.abort()
+        else:
+            self._start_timer(LINGER)
 
     def _start_timer(self, timeout: float | None) -> None:
         if self._timer is not None:

@@ -8,8 +8,10 @@ import asyncio
 import email.utils
 import http
 import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -34,9 +36,17 @@ class HTTPService:
         app: ASGI 3 (or 2) application.
         server_header: Value of the `Server` header; `None`: no such header.
         keep_alive: Seconds a connection may stay open between two requests.
+        layers: Make an ASGI app of the one within, from the innermost outwards.
     """
 
-    def __init__(self, app: Any, *, server_header: str | None, keep_alive: float = 5) -> None:
+    def __init__(
+        self,
+        app: Any,
+        *,
+        server_header: str | None,
+        keep_alive: float = 5,
+        layers: Sequence[Callable[[ASGIApp], ASGIApp]] = (),
+    ) -> None:
         self.keep_alive = keep_alive
         self.config = Config(
             app,
@@ -48,6 +58,8 @@ class HTTPService:
             headers=[] if server_header is None else [("server", server_header)],
         )
         self.config.load()
+        for layer in layers:  # around what `load` has made of an app of ASGI 2
+            self.config.loaded_app = layer(self.config.loaded_app)
         self.state = ServerState()
         self.lifespan = LifespanOn(self.config)
         self._date_at = 0

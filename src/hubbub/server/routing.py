@@ -13,7 +13,15 @@ from websockets.http11 import Request, Response
 
 from hubbub.server.connection import ServerConnection
 
-__all__ = ["Handler", "ProcessRequest", "ProcessResponse", "Router", "Service", "admit_to"]
+__all__ = [
+    "Handler",
+    "ProcessRequest",
+    "ProcessResponse",
+    "Reporting",
+    "Router",
+    "Service",
+    "admit_to",
+]
 
 Handler = Callable[..., Awaitable[None]]
 """A handler takes the connection, and by keyword the parameters of its path."""
@@ -37,8 +45,20 @@ class Service(Protocol):
         May set the connection's limits and timeouts, and the subprotocols of its protocol.
         """
 
+    async def drain(self, seconds: float) -> None:
+        """Begin no conversations, and end those there are, spread over some seconds."""
+
     def stop(self) -> None:
         """End the conversations: the server is about to close the connections with 1001."""
+
+
+@runtime_checkable
+class Reporting(Protocol):
+    """A handler that knows when clients should rather go to another server."""
+
+    @property
+    def outage(self) -> str | None:
+        """Why they should at the moment, in words for an operator; `None`: they should come."""
 
 
 @dataclass(frozen=True, slots=True)

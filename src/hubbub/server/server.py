@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import re
 import sys
@@ -22,11 +23,15 @@ from websockets.typing import LoggerLike, Origin, PathLike, Subprotocol
 from hubbub.server.compression import enable_deflate
 from hubbub.server.connection import ServerConnection
 from hubbub.server.front import Front
+from hubbub.server.health import Health
 from hubbub.server.http import HTTPService
+from hubbub.server.listeners import Listeners
+from hubbub.server.proxies import ForwardedScope, TrustedProxies
 from hubbub.server.routing import (
     Handler,
     ProcessRequest,
     ProcessResponse,
+    Reporting,
     Router,
     Service,
     admit_to,
@@ -35,6 +40,9 @@ from hubbub.server.wakeup import wake_for_signals
 from hubbub.server.welcome import welcome
 
 __all__ = ["Server", "serve", "unix_serve"]
+
+OPENING_TIME = 1.0
+"""Seconds that accepted connections have to open before a drain goes on."""
 
 # Connections that may wait to be accepted; the kernel takes fewer if its own limit is lower. With
 # asyncio's 100 it drops most packets of 5,000 clients that come back at once, which they repeat
@@ -52,6 +60,7 @@ class Server(parent.Server):
     Attributes:
         http: Serves the requests that are no WebSocket upgrade.
         front: Where connections are until their first request has been read.
+        proxies: Whose word counts for who the client is.
     """
 
     def __init__(
@@ -63,17 +72,73 @@ class Server(parent.Server):
         http: HTTPService,
         contexts: Sequence[contextlib.AbstractAsyncContextManager[Any]] = (),
         services: Sequence[Service] = (),
+        reporting: Sequence[Reporting] = (),
+        proxies: TrustedProxies | None = None,
         open_timeout: float | None = 10,
         close_timeout: float | None = 10,
     ) -> None:
         super().__init__(create_server, handler, logger)
         self.http = http
         self.front = Front(http, open_timeout)
+        self.proxies = proxies or TrustedProxies()
         self._contexts = (http, *contexts)
         self._services = services
+        self._reporting = reporting
+        self._withdrawn: str | None = None
         self._close_timeout = close_timeout
         self._root: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
+        self._opening = False
+
+    def is_serving(self) -> bool:
+        """Whether requests are accepted: from listening until closing, or draining, has begun."""
+        return self._opening or super().is_serving()
+
+    async def drain(self, seconds: float) -> None:
+        """Stop listening, and have hubs end their sessions little by little; then call `close`.
+
+        Connections that were accepted before still open, so that nobody is turned away who could
+        be served. Handlers that are no hub and HTTP go on.
+
+        Args:
+            seconds: How long the sessions' ends are spread over, see `Hub.drain`; 0: at once.
+
+        Cancelled: the server does not listen any more; sessions that were not ended go on.
+        """
+        if self._withdrawn is None:
+            self.withdraw()
+        self._opening = True
+        self.server.close()
+        try:
+            if seconds:
+                await self.front.wait_opened(OPENING_TIME)
+        finally:
+            self._opening = False
+        async with asyncio.TaskGroup() as group:
+            for service in self._services:
+                group.create_task(service.drain(seconds))
+
+    @property
+    def outage(self) -> str | None:
+        """Why new clients should go elsewhere at the moment, as `/readyz` answers; `None`: here.
+
+        The server closes, was withdrawn, or a handler such as a hub has an `outage`.
+        """
+        if self.close_task is not None:
+            return "closing"
+        if self._withdrawn is not None:
+            return self._withdrawn
+        return next((each.outage for each in self._reporting if each.outage is not None), None)
+
+    def withdraw(self, reason: str = "draining") -> None:
+        """Have `/readyz` answer 503 from now on, and serve on in all else.
+
+        Called some seconds before `close`, it lets load balancers stop sending clients first.
+
+        Args:
+            reason: What `/readyz` says.
+        """
+        self._withdrawn = reason
 
     async def serve_forever(self) -> None:
         """Serve until cancelled or closed.
@@ -157,9 +222,11 @@ def serve(
     compression: str | None = None,
     # HTTP
     http: ASGIApp | None = None,
+    health: bool | None = None,
     process_request: ProcessRequest | None = None,
     process_response: ProcessResponse | None = None,
     server_header: str | None = SERVER,
+    trusted_proxies: Sequence[str] = (),
     # Timeouts
     open_timeout: float | None = 10,
     ping_interval: float | None = 20,
@@ -209,10 +276,17 @@ def serve(
         compression: `"deflate"` turns on permessage-deflate without context takeover and with
             4 KiB windows; such connections leave the hot path. `None`: off.
         http: ASGI app for requests that are no WebSocket upgrade, with its lifespan. `None`: a
-            page to try the server with at `/`, and `/healthz`.
+            page to try the server with at `/`.
+        health: Whether `/healthz` and `/readyz` (see `Server.outage`) are answered. `None`: where
+            the app has nothing, that is, in the place of its 404; `True`: before it is asked, for
+            an app that answers every path; `False`: no.
         process_request: Called with the connection and the request of an upgrade; may answer it.
         process_response: Called with the response too; may replace it.
         server_header: Value of the `Server` header; `None`: no such header.
+        trusted_proxies: Addresses and networks (`10.0.0.0/8`) of proxies, and `unix` for those on a
+            Unix socket, that are believed when they say in `X-Forwarded-For`, `-Proto` and `-Host`
+            or in `Forwarded` (RFC 7239) who the client is: `ServerConnection.client_address`, and
+            `client` and `scheme` for the app. Others' headers are ignored.
         open_timeout: Seconds for the request's head, and again for the handshake; `None`: no limit.
         ping_interval: Seconds between keepalive pings; `None`: no keepalive.
         ping_timeout: Seconds to wait for a pong, and for a peer that stopped reading to take any
@@ -227,11 +301,13 @@ def serve(
             resumes too.
         logger: Defaults to `logging.getLogger("hubbub.server")`.
         create_connection: A subclass of `ServerConnection`, or what makes one.
-        **kwargs: For `loop.create_server`: `ssl`, `sock`, `reuse_port`, `backlog`, ...
+        **kwargs: For `loop.create_server`: `ssl`, `sock`, `reuse_port`, `backlog`, ... `sock` may
+            be a sequence of sockets.
 
     Raises:
         TypeError: A handler is not callable, `create_connection` makes something else.
         ValueError: A path or the name of a compression cannot be used.
+        ConfigError: One of `trusted_proxies` is none of these.
         StartupError: On entering: the ASGI app's startup failed.
         OSError: On entering: the address cannot be listened on.
     """
@@ -250,11 +326,19 @@ def serve(
         process_request = admit_to(handler, process_request)
     handlers = list(handler.values()) if isinstance(handler, Mapping) else [handler]
     app = http if http is not None else welcome(router.entrance if router is not None else "/")
+    layers: list[Callable[[ASGIApp], ASGIApp]] = []
+    if health is not False:
+        layers.append(lambda app: Health(app, lambda: server.outage, first=health is True))
+
+    proxies = TrustedProxies(trusted_proxies)
+    if proxies:
+        layers.append(lambda app: ForwardedScope(app, proxies))
 
     def make_connection(protocol: Any, engine: Any, **options: Any) -> ServerConnection:
         return (create_connection or ServerConnection)(protocol, server, **options)
 
-    engine = parent.serve(
+    make_engine: Callable[..., parent.Server] = functools.partial(
+        parent.serve,
         _end_normally(router.handle if router is not None else handlers[0]),
         host,
         port,
@@ -275,21 +359,39 @@ def serve(
         write_limit=write_limit,
         logger=logger or logging.getLogger("hubbub.server"),
         create_connection=cast("Any", make_connection),
-        **kwargs,
     )
+    socks = kwargs.pop("sock", None)
+    # The engine can listen on one socket that was made before, so each has an engine.
+    engines = [
+        make_engine(**kwargs, **({} if sock is None else {"sock": sock}))
+        for sock in (socks if isinstance(socks, Sequence) else [socks])
+    ]
+    engine = engines[0]
+
+    async def listen() -> asyncio.Server:
+        if len(engines) == 1:
+            return await engine.create_server()
+        listening = [await each.create_server() for each in engines]
+        return cast("asyncio.Server", Listeners(listening))
+
     server = Server(
-        engine.create_server,
+        listen,
         engine.handler,
         engine.logger,
-        http=HTTPService(app, server_header=server_header),
+        http=HTTPService(app, server_header=server_header, layers=layers),
         contexts=_contexts(handlers),
         services=_services(handlers),
+        reporting=_reporting(handlers),
+        proxies=proxies,
         open_timeout=open_timeout,
         close_timeout=close_timeout,
     )
     # The engine's functions keep their books in the engine; it never listens itself.
     server.all_connections = engine.all_connections
     server.handler_tasks = engine.handler_tasks
+    for other in engines[1:]:
+        other.all_connections = engine.all_connections
+        other.handler_tasks = engine.handler_tasks
     return server
 
 
@@ -322,6 +424,11 @@ def _contexts(handlers: Sequence[Handler]) -> list[contextlib.AbstractAsyncConte
 def _services(handlers: Sequence[object]) -> list[Service]:
     """Find the handlers to tell when the server closes: each once, in order."""
     return [each for each in dict.fromkeys(handlers) if isinstance(each, Service)]
+
+
+def _reporting(handlers: Sequence[object]) -> list[Reporting]:
+    """Find the handlers that say when they cannot serve: each once, in order."""
+    return [each for each in dict.fromkeys(handlers) if isinstance(each, Reporting)]
 
 
 def _end_normally(handler: Handler) -> Handler:

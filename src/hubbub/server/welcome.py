@@ -1,4 +1,4 @@
-"""What a server without an ASGI app answers over HTTP: a page to try it with, and its health."""
+"""What a server without an ASGI app answers over HTTP: a page to try it with."""
 
 import base64
 import hashlib
@@ -8,14 +8,14 @@ from importlib import resources
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 __all__ = ["welcome"]
 
 
 def welcome(path: str) -> Starlette:
-    """Make the app: `GET /` is the page, `GET /healthz` answers 200; else 404 or 405.
+    """Make the app: `GET /` is the page; else 404 or 405.
 
     Args:
         path: Where the page opens its WebSocket.
@@ -31,10 +31,7 @@ def welcome(path: str) -> Starlette:
     async def get_page(request: Request) -> Response:
         return HTMLResponse(page, headers=headers)
 
-    async def get_health(request: Request) -> Response:
-        return PlainTextResponse("ok\n", headers={"Cache-Control": "no-store"})
-
-    return Starlette(routes=[Route("/", get_page), Route("/healthz", get_health)])
+    return Starlette(routes=[Route("/", get_page)])
 
 
 def _content_security_policy(page: str) -> str:

@@ -253,6 +253,7 @@ class _Outbox:
         self.descriptor = -1
         self.request = request
         self.remote_address = ("127.0.0.1", 0)
+        self.client_address = "127.0.0.1"
         self.waiting = 0
         self._tell = end
         self._on_end: Callable[[], object] | None = None

@@ -121,6 +121,7 @@ class RedisBroker:
         finally:
             self._receiver = self._servers = None
             self._channels.clear()
+            servers.end()
             root.cancel()
             await asyncio.wait([root])
         if not root.cancelled():
@@ -136,6 +137,10 @@ class RedisBroker:
                 await self._control.begin()
                 group.create_task(self._control.run())
                 entered.set_result(None)
+                try:
+                    await asyncio.get_running_loop().create_future()  # until cancelled
+                finally:
+                    servers.end()
         except Exception as exc:
             problem: Exception = exc
             while isinstance(problem, ExceptionGroup):

@@ -86,6 +86,7 @@ class Cluster:
                     raise BrokerError(NAME, self.outage or "slots are missing")
             except BrokerError as exc:
                 entered.set_exception(exc)
+                self.end()
                 for task in self._tasks.values():
                     task.cancel()
                 return
@@ -94,6 +95,11 @@ class Cluster:
                 await self._wait_for_reason()
                 await self._refresh(group)
                 await asyncio.sleep(REFRESH_PAUSE)
+
+    def end(self) -> None:
+        """Make no more attempts to connect."""
+        for link in self._links.values():
+            link.end()
 
     async def execute(self, call: Call) -> Any:
         """Have something done by whoever has the slot."""
@@ -209,8 +215,8 @@ class Cluster:
             self._stale.set()
         for node in set(self._links) - set(self._owners):
             logger.warning("redis: %s has no slots any more", join_host(node))
+            self._links.pop(node).end()
             self._tasks.pop(node).cancel()
-            del self._links[node]
         refreshed, self._refreshed = self._refreshed, None
         if refreshed is not None:
             refreshed.set_result(None)

@@ -115,6 +115,7 @@ class Link:
         self._canary = canary
         self._random = random
         self._publish = b"SPUBLISH" if sharded else b"PUBLISH"
+        self._ended = False
         self._where = str(address)
         self._problem: str | None = "not connected"
         self.wanted = set[bytes]()
@@ -204,6 +205,14 @@ class Link:
             subscriptions.unsubscribe(self._groups(chosen))
         self.confirmed.difference_update(chosen)
 
+    def end(self) -> None:
+        """Make no more attempts: to be called before `run` is cancelled.
+
+        Before Python 3.13 a group whose tasks fail while it is cancelled raises what they raised,
+        and forgets the cancellation.
+        """
+        self._ended = True
+
     async def run(self, entered: asyncio.Future[None] | None = None) -> None:
         """Keep the link up until cancelled.
 
@@ -224,13 +233,13 @@ class Link:
                 self._owner.repaired(self)
             first = False
 
-        while True:
+        while not self._ended:
             try:
                 await self._live(up)
             except LinkLost as exc:
                 problem = str(exc)
-            if first and entered is not None:
-                if not entered.done():
+            if self._ended or (first and entered is not None):
+                if entered is not None and not entered.done():
                     entered.set_exception(BrokerError(NAME, problem))
                 return
             if attempt == 0:
@@ -290,9 +299,10 @@ class Link:
             self._problem = await self._prove(wire, key)
             up()
             interval = self._address.timeout / 4
-            while True:
+            while not self._ended:
                 await asyncio.sleep(interval)
                 self._problem = await self._prove(wire, key)
+            raise LinkLost("the broker has ended")
         except BrokerError as exc:
             raise LinkLost(exc.problem) from None
 
@@ -300,15 +310,20 @@ class Link:
         """Find out which process the server is, and whether streams survive its end.
 
         Raises:
-            LinkLost: It is a replica.
+            LinkLost: It is a replica, or does not say which process it is.
         """
-        server = await self._ask(wire, b"INFO", b"server")
-        replication = await self._ask(wire, b"INFO", b"replication")
-        if replication.get("role", "master") != "master":
-            raise LinkLost("the server is a replica, which takes no writes")
         epochs = self._address.epochs
         if epochs == "keep":
-            return server.get("run_id", "").encode(), b"", b"1"
+            return b"", b"", b"1"
+        try:
+            server = _facts(await wire.call(b"INFO", b"server"))
+            replication = _facts(await wire.call(b"INFO", b"replication"))
+        except Refused as exc:
+            # Without, offsets could be given out again after a failover, and nobody would know.
+            problem = f"{exc.problem}: allow INFO, or say epochs=keep"
+            raise LinkLost(problem) from None
+        if replication.get("role", "master") != "master":
+            raise LinkLost("the server is a replica, which takes no writes")
         lossless = False
         if epochs == "auto":
             try:
@@ -323,17 +338,6 @@ class Link:
         # Of a server that was promoted, what it was a replica of.
         place = replication.get("master_replid2", "")
         return server.get("run_id", "").encode(), place.encode(), b"1" if lossless else b"0"
-
-    @staticmethod
-    async def _ask(wire: Wire, *command: Argument) -> dict[str, str]:
-        """Return what `INFO` says; nothing if the user may not ask."""
-        try:
-            answer: bytes = await wire.call(*command)
-        except Refused as exc:
-            logger.warning("redis: cannot tell whether the server is another: %s", exc.problem)
-            return {}
-        lines = answer.decode(errors="replace").splitlines()
-        return {name: value for name, _, value in (line.partition(":") for line in lines)}
 
     @staticmethod
     async def _load(wire: Wire) -> None:
@@ -439,6 +443,12 @@ class Link:
         for name in names:
             groups.setdefault(slot_of(name), []).append(name)
         return list(groups.values())
+
+
+def _facts(answer: bytes) -> dict[str, str]:
+    """Return what `INFO` says."""
+    lines = answer.decode(errors="replace").splitlines()
+    return {name: value for name, _, value in (line.partition(":") for line in lines)}
 
 
 async def _all(answers: Collection[Awaitable[Any]]) -> None:

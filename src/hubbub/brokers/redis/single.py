@@ -42,6 +42,9 @@ class Servers(Protocol):
     async def run(self, entered: asyncio.Future[None]) -> None:
         """Connect, and stay so until cancelled; see `Link.run`."""
 
+    def end(self) -> None:
+        """Make no more attempts to connect; see `Link.end`."""
+
     async def execute(self, call: Call) -> Any:
         """Have something done, once; see `Link.execute`."""
 
@@ -78,6 +81,10 @@ class Single:
     async def run(self, entered: asyncio.Future[None]) -> None:
         """Connect, and stay so until cancelled."""
         await self._link.run(entered)
+
+    def end(self) -> None:
+        """Make no more attempts to connect."""
+        self._link.end()
 
     async def execute(self, call: Call) -> Any:
         """Have something done, once."""

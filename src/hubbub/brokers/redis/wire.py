@@ -16,7 +16,16 @@ from redis.exceptions import RedisError, ResponseError
 
 from hubbub.errors import BrokerError
 
-__all__ = ["NAME", "Connection", "LinkLost", "Refused", "Subscriptions", "Wire"]
+__all__ = [
+    "NAME",
+    "Argument",
+    "Connection",
+    "LinkLost",
+    "Refused",
+    "Subscriptions",
+    "Wire",
+    "first_problem",
+]
 
 NAME = "redis"
 """The broker's name in errors."""

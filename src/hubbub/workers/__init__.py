@@ -1,0 +1,1 @@
+"""All cores of one machine: worker processes under a supervisor (ADR 0017)."""
