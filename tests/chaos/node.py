@@ -5,16 +5,21 @@ import contextlib
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
+
+import psutil
 
 from tests.chaos.app import PRESENCE_TTL_VARIABLE
 from tests.chaos.program import START_TIMEOUT, Program, ended, until
 from tests.programs import reserved_port
 from tests.timing import MS
 
-__all__ = ["Node", "node"]
+__all__ = ["Node", "Workers", "node", "workers"]
+
+N = TypeVar("N", bound="Node")
 
 _HOST = "127.0.0.1"
 _ANSWER_TIMEOUT = 2_000 * MS
@@ -37,6 +42,11 @@ class Node:
         """Where clients connect."""
         host, port = self.address
         return f"ws://{host}:{port}/connection/websocket"
+
+    @property
+    def rss(self) -> int:
+        """Resident memory in bytes; 0: it does not run."""
+        return self.program.rss
 
     async def start(self) -> None:
         """Start it, and wait until it serves."""
@@ -80,15 +90,59 @@ class Node:
             ) from None
 
 
+class Workers(Node):
+    """Several workers under a supervisor, which share a port and an embedded broker."""
+
+    @property
+    def rss(self) -> int:
+        """That of the largest worker."""
+        sizes = [0]
+        for worker in self.workers():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sizes.append(worker.memory_info().rss)
+        return max(sizes)
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the workers that are alive."""
+        return self._children(lambda program: program == sys.executable)
+
+    def broker(self) -> psutil.Process:
+        """Return the embedded broker, which is alive."""
+        (found,) = self._children(lambda program: program != sys.executable)
+        return found
+
+    async def complete(self, count: int) -> None:
+        """Wait until there are so many workers again, and the service is ready."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT):
+                while len(self.workers()) < count:
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"a worker is missing:\n{self.program.tail()}") from None
+        await self.ready(True)
+
+    def _children(self, is_meant: Callable[[str], bool]) -> list[psutil.Process]:
+        found = []
+        for child in psutil.Process(self.program.pid).children():
+            # It may have ended, or not be what it will be yet.
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
+                if is_meant(child.cmdline()[0]):
+                    found.append(child)
+        return found
+
+
+@asynccontextmanager
+async def workers(folder: Path, count: int, *, presence_ttl: float) -> AsyncIterator[Workers]:
+    """Run so many workers under a supervisor until the block ends."""
+    options = [f"--workers={count}", "--drain=0"]
+    serving = _serving(Workers, folder, "workers", "", presence_ttl, (), options)
+    async with serving as made:
+        yield made
+
+
 @asynccontextmanager
 async def node(
-    folder: Path,
-    name: str,
-    broker: str,
-    *,
-    presence_ttl: float,
-    entrance: Sequence[str] = (),
-    options: Sequence[str] = (),
+    folder: Path, name: str, broker: str, *, presence_ttl: float, entrance: Sequence[str] = ()
 ) -> AsyncIterator[Node]:
     """Run a node until the block ends.
 
@@ -98,8 +152,21 @@ async def node(
         broker: URL.
         presence_ttl: Seconds, see `Hub`.
         entrance: Of a namespace that it is to run in; its clients come from outside all the same.
-        options: More of `hubbub run`.
     """
+    async with _serving(Node, folder, name, broker, presence_ttl, entrance, ()) as made:
+        yield made
+
+
+@asynccontextmanager
+async def _serving(
+    make: type[N],
+    folder: Path,
+    name: str,
+    broker: str,
+    presence_ttl: float,
+    entrance: Sequence[str],
+    options: Sequence[str],
+) -> AsyncIterator[N]:
     environment = {"HUBBUB_BROKER": broker, PRESENCE_TTL_VARIABLE: f"{presence_ttl}"}
     run = [*entrance, sys.executable, "-m", "hubbub", "run", "tests.chaos.app:hub", *options]
     log = folder / f"{name}.log"
@@ -116,7 +183,7 @@ async def node(
             command = [*run, f"--host={_HOST}", f"--port={port}"]
             program = Program(command, log, environment=environment)
         stack.enter_context(ended(program))
-        made = Node(program, address)
+        made = make(program, address)
         await made.start()
         yield made
         await program.stop()

@@ -101,7 +101,9 @@ def _page(
         "# Chaos",
         f"<!-- --8<-- [start:table] -->\n{caption}\n\n{counts}\n<!-- --8<-- [end:table] -->",
         "Told so: subscriptions that were told `recovered: false`, of both kinds of clients."
-        " Published, acknowledged and delivered count both kinds, too.",
+        " Published, acknowledged and delivered count both kinds, too."
+        f" {_left_out(entries):.0%} of what was due was left out, since its publisher still waited"
+        " for an answer: the less quiet the machine is, and the longer nobody answers, the more.",
         "## How long, and how much",
         times,
         "Red and green: when `/readyz` said so, after the trouble began and after it ended."
@@ -118,6 +120,13 @@ def _page(
         "[Chaos](../topics/chaos.md) says what is done, and what has to come of it.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _left_out(entries: Sequence[Entry]) -> float:
+    """Return the share of publications that were never sent."""
+    reports = [each.outcome.report for each in entries if isinstance(each.outcome, Outcome)]
+    left_out = sum(report.left_out for report in reports)
+    return left_out / max(1, left_out + sum(report.sent for report in reports))
 
 
 def _sdks(entries: Sequence[Entry]) -> int:

@@ -149,6 +149,7 @@ class Scenario:
         refuses: Whether publications have to be refused meanwhile, by those that cannot work.
         size: Of payloads in bytes.
         alone: Whether the hub has one node, whatever the scale says.
+        connected: Whether all clients have to stay connected throughout.
         most_delay: Seconds in which 99 of 100 deliveries have to come; `None`: some wait for the
             repair.
     """
@@ -161,6 +162,7 @@ class Scenario:
     refuses: bool = False
     size: int = 128
     alone: bool = False
+    connected: bool = False
     most_delay: float | None = None
 
 
@@ -249,7 +251,7 @@ async def run(
             return Outcome(
                 name=scenario.name,
                 title=scenario.title,
-                nodes=len(setting.nodes),
+                nodes=1 if scenario.alone else scale.nodes,
                 problems=[
                     *_problems_of(report),
                     *sdks.evidence.faults(),
@@ -287,7 +289,7 @@ class _Course:
         self._setting = setting
         self._scale = scale
         self.problems: list[str] = []
-        self.level = Level(lambda: [node.program.rss for node in setting.nodes])
+        self.level = Level(lambda: [node.rss for node in setting.nodes])
         self.before = self.after = 0
         self.red: float | None = None
         self.green: float | None = None
@@ -375,6 +377,8 @@ def _problems(
         problems.append("every publication was acknowledged, also by who cannot work")
     if report.acknowledged < 0.2 * report.sent or not report.deliveries:
         problems.append(f"only {report.acknowledged} of {report.sent} were acknowledged")
+    if scenario.connected and report.reconnects:
+        problems.append(f"{report.reconnects} connections were lost, and none had to be")
     delay = sdks.delay(0.99)
     if scenario.most_delay is not None and delay > scenario.most_delay:
         problems.append(f"99 of 100 deliveries took {delay:.3f} s, not {scenario.most_delay:g}")

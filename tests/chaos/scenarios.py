@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.chaos.disk import disk
 from tests.chaos.namespaces import cable
-from tests.chaos.node import Node, node
+from tests.chaos.node import Node, node, workers
 from tests.chaos.scenario import SECOND, Need, Scale, Scenario, Setting, Told
 from tests.chaos.slow import Slow
 from tests.chaos.valkey import valkey
@@ -45,6 +45,32 @@ async def _node_killed(scale: Scale, folder: Path) -> AsyncIterator[Setting]:
             first.program.kill()
 
         yield Setting(nodes=nodes, trouble=trouble, repair=first.start)
+
+
+@asynccontextmanager
+async def _worker_killed(scale: Scale, folder: Path) -> AsyncIterator[Setting]:
+    async with workers(folder, scale.nodes, presence_ttl=scale.presence_ttl) as service:
+
+        async def trouble() -> None:
+            service.workers()[0].kill()
+
+        async def repair() -> None:
+            await service.complete(scale.nodes)
+
+        yield Setting(nodes=[service], trouble=trouble, repair=repair)
+
+
+@asynccontextmanager
+async def _embedded_killed(scale: Scale, folder: Path) -> AsyncIterator[Setting]:
+    async with workers(folder, scale.nodes, presence_ttl=scale.presence_ttl) as service:
+
+        async def trouble() -> None:
+            service.broker().kill()
+
+        async def repair() -> None:
+            await service.complete(scale.nodes)
+
+        yield Setting(nodes=[service], trouble=trouble, repair=repair)
 
 
 @asynccontextmanager
@@ -170,6 +196,18 @@ SCENARIOS = {
             needs=(Need.VALKEY,),
         ),
         Scenario(
+            name="worker-killed",
+            title="kill -9 of a worker, replaced by its supervisor",
+            setting=_worker_killed,
+            needs=(Need.VALKEY,),
+        ),
+        Scenario(
+            name="embedded-killed",
+            title="kill -9 of the embedded broker, replaced by its supervisor",
+            setting=_embedded_killed,
+            needs=(Need.VALKEY,),
+        ),
+        Scenario(
             name="broker-killed",
             title="kill -9 of the broker, restarted with its data",
             setting=partial(_broker_killed, keeps=True),
@@ -197,6 +235,7 @@ SCENARIOS = {
             setting=_cut_off,
             needs=(Need.VALKEY, Need.NAMESPACES),
             refuses=True,
+            connected=True,
         ),
         Scenario(
             name="slow-consumers",
@@ -204,7 +243,9 @@ SCENARIOS = {
             setting=_slow_consumers,
             needs=(Need.VALKEY,),
             size=16_384,
-            most_delay=SECOND,
+            connected=True,
+            # Who waited for them would wait until they are ended, ten times as long.
+            most_delay=3 * SECOND,
         ),
         Scenario(
             name="disk-full",
@@ -212,6 +253,7 @@ SCENARIOS = {
             setting=_disk_full,
             needs=(Need.VALKEY, Need.DISK),
             refuses=True,
+            connected=True,
         ),
         Scenario(
             name="sqlite-killed",
@@ -226,6 +268,7 @@ SCENARIOS = {
             setting=_sqlite_disk_full,
             needs=(Need.DISK,),
             refuses=True,
+            connected=True,
             alone=True,
         ),
     )
