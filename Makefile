@@ -11,7 +11,7 @@ WORKERS ?= 1
 JOBS ?= logical
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench autobahn docs screenshots clean
+.PHONY: help run test check bench autobahn chaos docs screenshots clean
 
 help:  ## Say what there is to make.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench: $(VENV)/.bench  ## Measure hubbub and the others in one run; writes docs/
 
 autobahn: $(VENV)/.dev  ## Run all 517 Autobahn cases against hubbub and websockets.
 	$(BIN)/python -m tests.autobahn $(ARGS)
+
+chaos: $(VENV)/.dev  ## Kill, pause, cut off and fill up hubs on two and four nodes; writes docs/benchmarks.
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 docs: $(VENV)/.docs  ## Build the documentation into site/.
 	$(BIN)/mkdocs build --strict

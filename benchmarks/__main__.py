@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks import chart, connects, echo, hub_run, memory
+from benchmarks import chart, connects, echo, hub_run, memory, worker_run
 from benchmarks.about import About, describe
 from benchmarks.figures import RateFigure, memory_figures, rate_figures
 from benchmarks.process import ROOT, choose_cores
@@ -20,7 +20,15 @@ from benchmarks.report import (
     write_report,
 )
 from benchmarks.rounds import Rounds
-from benchmarks.side import BASELINE, BROKER_SIDES, HUB_SIDES, TITLES, FoundSide, find_sides
+from benchmarks.side import (
+    BASELINE,
+    BROKER_SIDES,
+    HUB_SIDES,
+    TITLES,
+    WORKER_SIDES,
+    FoundSide,
+    find_sides,
+)
 
 __all__ = ["main"]
 
@@ -33,6 +41,8 @@ FULL = {
     "subscribers": 1000,
     "channels": 1000,
     "idle_subscribers": 20_000,
+    "room": 500,
+    "crowd": 5000,
     "output": ROOT / "docs/benchmarks",
 }
 QUICK = {
@@ -42,9 +52,12 @@ QUICK = {
     "subscribers": 50,
     "channels": 50,
     "idle_subscribers": 500,
+    "room": 50,
+    "crowd": 500,
     "output": ROOT / "artefacts/benchmarks",
 }
-BENCHMARKS = ("echo", "memory", "connects", *hub_run.BENCHMARKS)
+HUBS = {**hub_run.BENCHMARKS, **worker_run.BENCHMARKS}
+BENCHMARKS = ("echo", "memory", "connects", *HUBS)
 
 
 def main() -> None:
@@ -65,7 +78,7 @@ class Run:
         self._cores = choose_cores()
         self._sides, self._skipped = find_sides(self._options.sides)
         self._hubs, self._skipped_hubs = find_sides(
-            self._options.sides, (*HUB_SIDES, *BROKER_SIDES)
+            self._options.sides, (*HUB_SIDES, *BROKER_SIDES, *WORKER_SIDES)
         )
         self._failed = False
 
@@ -74,7 +87,7 @@ class Run:
         benchmarks = {"echo": self._echo, "memory": self._memory, "connects": self._connects}
         about = None
         for name in self._options.only:
-            if name in hub_run.BENCHMARKS:
+            if name in HUBS:
                 about = self._hub(name) or about
             elif self._sides or self._skipped:
                 about = benchmarks[name]()
@@ -86,7 +99,7 @@ class Run:
 
     def _hub(self, name: str) -> About | None:
         """Run a benchmark of hubs; `None`: no side that was asked for takes part in it."""
-        run, names = hub_run.BENCHMARKS[name]
+        run, names = HUBS[name]
         sides = [found for found in self._hubs if found.side.name in names]
         skipped = {side: why for side, why in self._skipped_hubs.items() if side in names}
         if not sides and not skipped:
@@ -218,6 +231,10 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--idle-subscribers", type=_positive(int), help="of idle (20000; quick: 500)"
     )
+    parser.add_argument(
+        "--room", type=_positive(int), help="subscribers of workers (500; quick: 50)"
+    )
+    parser.add_argument("--crowd", type=_positive(int), help="of storm (5000; quick: 500)")
     parser.add_argument(
         "--drag",
         type=float,

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.process import ROOT, Cores
 from benchmarks.side import FoundSide
 
-__all__ = ["About", "describe"]
+__all__ = ["About", "describe", "machine", "revision"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,22 @@ def describe(
         command=f"make bench ARGS={shlex.quote(shlex.join(arguments))}"
         if arguments
         else "make bench",
-        machine=f"{_processor()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        machine=machine(),
         pinning=(
             f"servers on core {cores.server}, load on core {cores.load}"
             if cores.server != cores.load
             else "one core for server and load: the figures per second say nothing"
         ),
-        hubbub=_revision(),
+        hubbub=revision(),
         versions={found.side.title: found.version for found in sides if not found.side.reference},
         skipped=skipped,
         failed=failed,
     )
+
+
+def machine() -> str:
+    """Say what we run on."""
+    return f"{_processor()}, {os.cpu_count()} cores, Linux {platform.release()}"
 
 
 def _processor() -> str:
@@ -62,7 +67,8 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _revision() -> str:
+def revision() -> str:
+    """Say which commit is checked out."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10)

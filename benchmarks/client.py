@@ -4,7 +4,7 @@ import select
 import time
 from collections.abc import Sequence
 
-from benchmarks.dialects import Dialect
+from benchmarks.dialects import Dialect, Stream
 from benchmarks.load import MASK, TIMEOUT, connect
 from benchmarks.wire import (
     CLOSE,
@@ -26,24 +26,29 @@ class Client:
     Args:
         number: Chooses the address to connect from.
         channel: What to subscribe to; empty: nothing, for a publisher.
+        stream: What an earlier connection read, to go on with it.
     """
 
-    def __init__(self, number: int, port: int, dialect: Dialect, channel: str) -> None:
+    def __init__(
+        self,
+        number: int,
+        port: int,
+        dialect: Dialect,
+        channel: str,
+        stream: Stream | None = None,
+    ) -> None:
         self._dialect = dialect
         self._pending = b""
-        self._stream = dialect.stream()
+        self._early: list[bytes] = []
+        self._stream = stream or dialect.stream()
+        greeting = dialect.greeting(channel, self._stream.since)
         self.socket = connect(number, port)
         self.socket.settimeout(TIMEOUT)
-        path = dialect.path(channel)
-        self.socket.sendall(serialize_upgrade(port, path))
-        while HANDSHAKE_END not in self._pending:
-            self._read()
-        head, end, self._pending = self._pending.partition(HANDSHAKE_END)
-        check_upgrade(head + end)
-        for message, answer in dialect.greeting(channel):
-            if message:
-                self.send(message)
-            self._expect(answer)
+        try:
+            self._greet(port, dialect.path(channel), greeting)
+        except BaseException:
+            self.socket.close()
+            raise
 
     def frame(self, message: bytes) -> bytes:
         """Build the frame that sends a message."""
@@ -51,6 +56,11 @@ class Client:
 
     def send(self, message: bytes) -> None:
         self.socket.sendall(self.frame(message))
+
+    def early(self) -> list[bytes]:
+        """Take the payloads that came with the last answer to the greeting."""
+        early, self._early = self._early, []
+        return early
 
     def recv(self) -> list[bytes]:
         """Wait for at least a byte; return the payloads delivered by what is whole then."""
@@ -93,6 +103,17 @@ class Client:
             pass  # it was closed with bytes of ours unread: the server is rid of it as well
         self.socket.close()
 
+    def _greet(self, port: int, path: str, greeting: Sequence[tuple[bytes, bytes]]) -> None:
+        self.socket.sendall(serialize_upgrade(port, path))
+        while HANDSHAKE_END not in self._pending:
+            self._read()
+        head, end, self._pending = self._pending.partition(HANDSHAKE_END)
+        check_upgrade(head + end)
+        for message, answer in greeting:
+            if message:
+                self.send(message)
+            self._expect(answer)
+
     def _read(self) -> None:
         data = self.socket.recv(1 << 18)
         if not data:
@@ -102,8 +123,11 @@ class Client:
     def _expect(self, answer: bytes) -> None:
         deadline = time.monotonic() + TIMEOUT
         while time.monotonic() < deadline:
-            for message in self.messages():
+            messages = self.messages()
+            for place, message in enumerate(messages):
                 if answer in message:
+                    for each in messages[place:]:
+                        self._early += self._stream.feed(each)
                     return
                 if b"error" in message:
                     raise ValueError(f"expected {answer!r}, got {message[:100]!r}")

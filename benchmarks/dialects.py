@@ -34,10 +34,20 @@ def number_in(data: bytes, mark: int) -> int:
 
 
 class Stream(Protocol):
-    """What one connection receives, read carefully: for verification, not for speed."""
+    """What a subscriber receives, read carefully: for verification, not for speed.
+
+    since: where a new connection has to go on from, for the greeting; empty: it cannot.
+    """
+
+    @property
+    def since(self) -> bytes: ...
 
     def feed(self, message: bytes) -> list[bytes]:
-        """Take a message; return the payloads that it delivers, as they were published."""
+        """Take a message; return the payloads that it delivers, as they were published.
+
+        Raises:
+            ValueError: The server ends the subscription, or refuses something.
+        """
 
 
 class Dialect(Protocol):
@@ -52,10 +62,11 @@ class Dialect(Protocol):
     def path(self, channel: str) -> str:
         """Return the path to connect to; without a channel, for a publisher."""
 
-    def greeting(self, channel: str) -> list[tuple[bytes, bytes]]:
+    def greeting(self, channel: str, since: bytes = b"") -> list[tuple[bytes, bytes]]:
         """Return what to send after the upgrade, each with what is in the answer to it.
 
-        An empty message is not sent: only its answer is awaited.
+        An empty message is not sent: only its answer is awaited. since: of the stream to go on
+        with.
         """
 
     def publish(self, channel: str, number: int, payload: bytes) -> bytes:
@@ -79,7 +90,7 @@ class Plain:
     def path(self, channel: str) -> str:
         return f"/subscribe/{channel}" if channel else "/publish"
 
-    def greeting(self, channel: str) -> list[tuple[bytes, bytes]]:
+    def greeting(self, channel: str, since: bytes = b"") -> list[tuple[bytes, bytes]]:
         return []
 
     def publish(self, channel: str, number: int, payload: bytes) -> bytes:
@@ -96,6 +107,8 @@ class Plain:
 
 
 class PlainStream:
+    since = b""
+
     def feed(self, message: bytes) -> list[bytes]:
         return [message]
 
@@ -108,11 +121,11 @@ class Centrifuge:
     def path(self, channel: str) -> str:
         return "/connection/websocket"
 
-    def greeting(self, channel: str) -> list[tuple[bytes, bytes]]:
+    def greeting(self, channel: str, since: bytes = b"") -> list[tuple[bytes, bytes]]:
         connect = b'{"id":1,"connect":{"name":"bench"}}'
         if not channel:
             return [(connect, b'"connect":')]
-        subscribe = b'{"id":2,"subscribe":{"channel":"%b"}}' % channel.encode()
+        subscribe = b'{"id":2,"subscribe":{"channel":"%b"%b}}' % (channel.encode(), since)
         return [(connect + b"\n" + subscribe, b'"subscribe":')]
 
     def publish(self, channel: str, number: int, payload: bytes) -> bytes:
@@ -133,14 +146,36 @@ class Centrifuge:
 
 
 class CentrifugeStream:
+    """Payloads of pushes, and of subscribe replies what was recovered."""
+
+    def __init__(self) -> None:
+        self._epoch = ""
+        self._offset = 0
+
+    @property
+    def since(self) -> bytes:
+        if not self._epoch:
+            return b""
+        position = (self._epoch.encode(), self._offset)
+        return b',"recover":true,"recoverable":true,"epoch":"%b","offset":%d' % position
+
     def feed(self, message: bytes) -> list[bytes]:
         payloads = []
         for line in message.split(b"\n"):
             reply = json.loads(line)
-            if "error" in reply:
-                raise ValueError(f"an error reply: {line[:100]!r}")
-            if pub := reply.get("push", {}).get("pub"):
-                payloads.append(json.dumps(pub["data"]).encode())
+            push = reply.get("push", {})
+            if "error" in reply or "unsubscribe" in push or "disconnect" in push:
+                raise ValueError(f"the server refuses: {line[:100]!r}")
+            publications = [push["pub"]] if "pub" in push else []
+            if subscribe := reply.get("subscribe"):
+                if subscribe.get("was_recovering") and not subscribe.get("recovered"):
+                    raise ValueError(f"not recovered: {line[:100]!r}")
+                publications = subscribe.get("publications", [])
+                self._epoch = subscribe.get("epoch", "")
+                self._offset = subscribe.get("offset", 0)
+            for each in publications:
+                self._offset = each.get("offset", 0)
+                payloads.append(json.dumps(each["data"]).encode())
         return payloads
 
 
@@ -152,7 +187,7 @@ class Nats:
     def path(self, channel: str) -> str:
         return "/"
 
-    def greeting(self, channel: str) -> list[tuple[bytes, bytes]]:
+    def greeting(self, channel: str, since: bytes = b"") -> list[tuple[bytes, bytes]]:
         options = b'{"verbose":false,"pedantic":false,"lang":"bench","version":"1","protocol":1}'
         subscribe = b"SUB %b 1\r\n" % channel.encode() if channel else b""
         return [(b"", b"INFO "), (b"CONNECT %b\r\n%bPING\r\n" % (options, subscribe), b"PONG\r\n")]
@@ -172,6 +207,8 @@ class Nats:
 
 class NatsStream:
     """Protocol lines and payloads, which do not care for frames."""
+
+    since = b""
 
     def __init__(self) -> None:
         self._pending = b""
@@ -201,7 +238,7 @@ class SocketIO:
     def path(self, channel: str) -> str:
         return "/socket.io/?EIO=4&transport=websocket"
 
-    def greeting(self, channel: str) -> list[tuple[bytes, bytes]]:
+    def greeting(self, channel: str, since: bytes = b"") -> list[tuple[bytes, bytes]]:
         opening = [(b"", b'0{"sid"'), (b"40", b'40{"sid"')]
         subscribe = b'421["subscribe","%b"]' % channel.encode()
         return [*opening, (subscribe, b'431["ok"]')] if channel else opening
@@ -220,6 +257,8 @@ class SocketIO:
 
 
 class SocketIOStream:
+    since = b""
+
     def feed(self, message: bytes) -> list[bytes]:
         if not message.startswith(b"42"):
             return []
@@ -227,9 +266,46 @@ class SocketIOStream:
         return [json.dumps(data).encode()] if event == "message" else []
 
 
+class Channels:
+    """The chat of the tutorial of Django Channels, with an acknowledgement for the publisher."""
+
+    opcode = TEXT
+
+    def path(self, channel: str) -> str:
+        return f"/subscribe/{self._group(channel)}" if channel else "/publish"
+
+    def greeting(self, channel: str, since: bytes = b"") -> list[tuple[bytes, bytes]]:
+        return []  # the upgrade is answered once the group is joined
+
+    def publish(self, channel: str, number: int, payload: bytes) -> bytes:
+        group = self._group(channel).encode()
+        return b'{"id": %d, "group": "%b", "message": %b}' % (number, group, payload)
+
+    def ack(self, number: int) -> bytes:
+        return b'{"ack": %d}' % number
+
+    def answer(self, message: bytes) -> bytes | None:
+        return None
+
+    def stream(self) -> Stream:
+        return ChannelsStream()
+
+    def _group(self, channel: str) -> str:
+        return channel.replace(":", ".")  # names of groups may not have a colon
+
+
+class ChannelsStream:
+    since = b""
+
+    def feed(self, message: bytes) -> list[bytes]:
+        data = json.loads(message)
+        return [json.dumps(data["message"]).encode()] if "message" in data else []
+
+
 DIALECTS: dict[str, Dialect] = {
     "plain": Plain(),
     "centrifuge": Centrifuge(),
     "nats": Nats(),
     "socketio": SocketIO(),
+    "channels": Channels(),
 }

@@ -5,17 +5,23 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from benchmarks.losses import Losses
 from benchmarks.memory import Growth
 from benchmarks.side import BASELINE
+from benchmarks.storm_load import Storm
 from benchmarks.window import ENOUGH, TimedWindow, Window
 
 __all__ = [
     "LatencyFigure",
+    "LossFigure",
     "MemoryFigure",
     "RateFigure",
+    "StormFigure",
     "latency_figures",
+    "loss_figures",
     "memory_figures",
     "rate_figures",
+    "storm_figures",
 ]
 
 FULL = 0.95  # of a core: more than that is all of it, for clocks that tick every 10 ms
@@ -38,6 +44,11 @@ class RateFigure:
     load_use: float
     windows: Sequence[Window]
     share: float | None = None
+
+    @property
+    def broker_use(self) -> float:
+        """Share of one core that the server's broker used."""
+        return median(window.broker_cpu / window.seconds for window in self.windows)
 
     @property
     def is_lower_bound(self) -> bool:
@@ -70,6 +81,35 @@ class MemoryFigure:
     pss: float
     uss: float
     growths: Sequence[Growth]
+
+
+@dataclass(frozen=True, slots=True)
+class LossFigure:
+    """Losses of one side in one case: sums over the rounds."""
+
+    lost: int
+    expected: int
+    acknowledged: int
+    offered: int
+    repeated: int
+    disordered: int
+    rounds: Sequence[Losses]
+
+
+@dataclass(frozen=True, slots=True)
+class StormFigure:
+    """A storm at one side: medians over the rounds, in seconds; ratio: of the last client's."""
+
+    last: float
+    ratio: float | None
+    p50: float
+    p99: float
+    cpu: float
+    broker_cpu: float
+    load_use: float
+    missed: int
+    recovered: int
+    storms: Sequence[Storm]
 
 
 def rate_figures(
@@ -125,6 +165,49 @@ def memory_figures(
             pss=median(growth.pss for growth in growths),
             uss=median(growth.uss for growth in growths),
             growths=growths,
+        )
+    return figures
+
+
+def loss_figures(
+    results: Mapping[str, Mapping[str, list[Losses]]],
+) -> dict[str, dict[str, LossFigure]]:
+    """Figures by case, by name of the side."""
+    figures: dict[str, dict[str, LossFigure]] = {}
+    for name, cases in results.items():
+        for case, rounds in cases.items():
+            figures.setdefault(case, {})[name] = LossFigure(
+                lost=sum(each.lost for each in rounds),
+                expected=sum(each.expected for each in rounds),
+                acknowledged=sum(each.acknowledged for each in rounds),
+                offered=sum(each.offered for each in rounds),
+                repeated=sum(each.repeated for each in rounds),
+                disordered=sum(each.disordered for each in rounds),
+                rounds=rounds,
+            )
+    return figures
+
+
+def storm_figures(
+    results: Mapping[str, Mapping[str, list[Storm]]], case: str, baseline: str
+) -> dict[str, StormFigure]:
+    """Figures of one case by name of the side."""
+    measured = {name: cases[case] for name, cases in results.items() if case in cases}
+    base = _baseline(measured, baseline, lambda storm: storm.window.seconds)
+    figures = {}
+    for name, storms in measured.items():
+        last = median(storm.window.seconds for storm in storms)
+        figures[name] = StormFigure(
+            last=last,
+            ratio=last / base if base else None,
+            p50=median(storm.p50 for storm in storms),
+            p99=median(storm.p99 for storm in storms),
+            cpu=median(storm.window.server_cpu for storm in storms),
+            broker_cpu=median(storm.window.broker_cpu for storm in storms),
+            load_use=median(storm.window.load_use for storm in storms),
+            missed=sum(storm.missed for storm in storms),
+            recovered=sum(storm.recovered for storm in storms),
+            storms=storms,
         )
     return figures
 

@@ -18,6 +18,7 @@ from benchmarks.tables import (
     rate_text,
     ratio_text,
     remarks,
+    share_text,
 )
 from benchmarks.window import ENOUGH
 
@@ -211,7 +212,7 @@ def _deliveries_table(figures: Mapping[str, RateFigure]) -> str:
             f"{figure.lowest:,.0f} to {figure.highest:,.0f}",
             ratio_text(figure.ratio),
             f"{figure.per_second:,.0f}",
-            _share(figure),
+            share_text(figure.share),
             f"{figure.server_use:.0%}",
             f"{figure.load_use:.0%}",
         ]
@@ -240,7 +241,7 @@ def _latencies_table(figures: Mapping[str, LatencyFigure]) -> str:
             rate_text(figure),
             f"{figure.lowest:,.0f} to {figure.highest:,.0f}",
             f"{figure.per_second:,.0f}",
-            _share(figure),
+            share_text(figure.share),
             *_latency_cells(figures[name]),
             f"{figure.server_use:.0%}",
             f"{figure.load_use:.0%}",
@@ -271,10 +272,6 @@ def _late_remark(rows: Sequence[Sequence[str]]) -> Iterable[str]:
         yield (
             "§: the load published less often than it should have: it got too little of its core."
         )
-
-
-def _share(figure: RateFigure) -> str:
-    return "-" if figure.share is None else f"{min(figure.share, 1):.1%}"
 
 
 def _ordered(figures: Mapping[str, RateFigure]) -> list[str]:

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -32,11 +33,13 @@ __all__ = [
     "MASK",
     "TIMEOUT",
     "connect",
+    "connect_soon",
     "main",
     "measure_connects",
     "measure_echo",
     "measure_idle",
     "measure_window",
+    "run_to_an_event",
 ]
 
 TIMEOUT = 20.0  # for whatever a healthy server does at once
@@ -215,9 +218,9 @@ def measure_idle(
 
 def measure_window(pid: int, run: Callable[[float], int], warm_up: float, seconds: float) -> Window:
     """Run for the warm-up, then for the window."""
-    _run_to_an_event(run, warm_up)
+    run_to_an_event(run, warm_up)
     meter = Meter(pid)
-    return meter.stop(_run_to_an_event(run, seconds))
+    return meter.stop(run_to_an_event(run, seconds))
 
 
 def spin(seconds: float) -> None:
@@ -228,13 +231,27 @@ def spin(seconds: float) -> None:
 
 def connect(number: int, port: int) -> socket.socket:
     """Connect from one of 16 addresses of the loopback net: each has its own range of ports."""
+    connection = _bound(number)
+    connection.connect(("127.0.0.1", port))
+    return connection
+
+
+def connect_soon(number: int, port: int) -> socket.socket:
+    """Begin to connect, without blocking: the socket is writable when that is done."""
+    connection = _bound(number)
+    connection.setblocking(False)
+    with suppress(BlockingIOError):
+        connection.connect(("127.0.0.1", port))
+    return connection
+
+
+def _bound(number: int) -> socket.socket:
     connection = socket.socket()
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # Choose the port at connect, when the pair is known; Python 3.11 has no name for it.
     ip_bind_address_no_port = 24
     connection.setsockopt(socket.IPPROTO_IP, ip_bind_address_no_port, 1)
     connection.bind((f"127.0.0.{1 + number % 16}", 0))
-    connection.connect(("127.0.0.1", port))
     return connection
 
 
@@ -254,7 +271,7 @@ def open_connection(number: int, port: int, path: str) -> socket.socket:
     return connection
 
 
-def _run_to_an_event(run: Callable[[float], int], seconds: float) -> int:
+def run_to_an_event(run: Callable[[float], int], seconds: float) -> int:
     """Run for a time; longer, if nothing came of it: the machine may have been busy elsewhere."""
     deadline = time.monotonic() + seconds + TIMEOUT
     events = 0

@@ -17,8 +17,10 @@ __all__ = [
     "ChildFailed",
     "Cores",
     "Memory",
+    "child",
     "choose_cores",
     "cpu_seconds",
+    "last_words",
     "machine_cpu_seconds",
     "memory",
     "run_child",
@@ -64,24 +66,24 @@ def choose_cores() -> Cores:
 @contextmanager
 def serving(command: Sequence[str], core: int) -> Generator[tuple[int, int], None, None]:
     """Start a server that prints its port as its first line; yield (pid, port); kill it."""
-    with _child(command, core) as (child, log):
-        assert child.stdout is not None
-        ready, _, _ = select.select([child.stdout], [], [], 20)
-        line = child.stdout.readline() if ready else ""
+    with child(command, core) as (server, log):
+        assert server.stdout is not None
+        ready, _, _ = select.select([server.stdout], [], [], 20)
+        line = server.stdout.readline() if ready else ""
         if not line.strip().isdigit():
-            raise ChildFailed(f"no port from the server: {_last_words(log) or line.strip()}")
-        yield child.pid, int(line)
+            raise ChildFailed(f"no port from the server: {last_words(log) or line.strip()}")
+        yield server.pid, int(line)
 
 
 def run_child(command: Sequence[str], core: int, timeout: float) -> str:
     """Run a program to its end and return what it printed."""
-    with _child(command, core) as (child, log):
+    with child(command, core) as (program, log):
         try:
-            output, _ = child.communicate(timeout=timeout)
+            output, _ = program.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             raise ChildFailed(f"no result within {timeout:.0f} s") from None
-        if child.returncode:
-            raise ChildFailed(_last_words(log))
+        if program.returncode:
+            raise ChildFailed(last_words(log))
         return output
 
 
@@ -122,9 +124,10 @@ def memory(pid: int) -> Memory:
 
 
 @contextmanager
-def _child(
+def child(
     command: Sequence[str], core: int
 ) -> Generator[tuple["subprocess.Popen[str]", IO[str]], None, None]:
+    """Start a program on a core; yield it and its standard error; kill it and its family."""
     parent = os.getpid()
 
     def prepare() -> None:
@@ -145,31 +148,32 @@ def _child(
             cwd=ROOT,
             start_new_session=True,  # Ctrl+C reaches the harness alone, which ends the children
             preexec_fn=prepare,
-        ) as child,
+        ) as started,
     ):
         try:
-            yield child, log
+            yield started, log
         finally:
-            _kill(child)
+            _kill(started)
 
 
-def _kill(child: "subprocess.Popen[str]") -> None:
+def _kill(started: "subprocess.Popen[str]") -> None:
     """End a child and whatever it started. SIGKILL: nothing under test has state to save."""
     with suppress(ProcessLookupError):  # it ended by itself, and so did all of its group
-        os.killpg(child.pid, signal.SIGKILL)
+        os.killpg(started.pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
-    while child.poll() is None and time.monotonic() < deadline:
+    while started.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
 def _process_tree(pid: int) -> Generator[int, None, None]:
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            yield from _process_tree(int(child))
+        for each in children.read_text().split():
+            yield from _process_tree(int(each))
 
 
-def _last_words(log: IO[str]) -> str:
+def last_words(log: IO[str]) -> str:
+    """Return the last line that a child wrote to its standard error."""
     log.seek(0)
     lines = [line.strip() for line in log if line.strip()]
     return lines[-1] if lines else "it said nothing"

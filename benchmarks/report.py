@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.about import About
 from benchmarks.connects import SLOTS
-from benchmarks.figures import LatencyFigure, MemoryFigure, RateFigure
+from benchmarks.figures import LatencyFigure, LossFigure, MemoryFigure, RateFigure, StormFigure
 from benchmarks.side import BASELINE, SIDES, TITLES
 from benchmarks.tables import (
     absent,
@@ -22,6 +22,8 @@ from benchmarks.tables import (
 
 __all__ = ["Report", "connects_report", "echo_report", "memory_report", "sources", "write_report"]
 
+Figure = RateFigure | MemoryFigure | LatencyFigure | LossFigure | StormFigure
+
 REFERENCES = {side.name for side in SIDES if side.reference}
 
 
@@ -34,7 +36,7 @@ class Report:
     summary: str
     details: str
     about: About
-    figures: Mapping[str, Mapping[str, RateFigure | MemoryFigure | LatencyFigure]]
+    figures: Mapping[str, Mapping[str, Figure]]
 
     def for_terminal(self) -> str:
         return f"# {self.title}\n\n{self.summary}\n\n{self.details}\n"

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from benchmarks.process import ChildFailed, Cores, run_child, serving
 from benchmarks.side import FoundSide
 
-__all__ = ["Rounds", "Server", "play"]
+__all__ = ["Rounds", "Server", "play", "take_turns"]
 
 T = TypeVar("T")
 
@@ -55,7 +55,19 @@ def play(
     cores: Cores,
     measure: Callable[[Server], Mapping[str, T]],
 ) -> Rounds[T]:
-    """Measure each side once a round, in a fresh process; begin each round with another side.
+    """Measure each side once a round, in a fresh process; see `take_turns`."""
+
+    def serve_and_measure(found: FoundSide) -> Mapping[str, T]:
+        with serving(found.command, cores.server) as (pid, port):
+            return measure(Server(pid, port, cores, found.side.dialect))
+
+    return take_turns(sides, rounds, serve_and_measure)
+
+
+def take_turns(
+    sides: Sequence[FoundSide], rounds: int, measure: Callable[[FoundSide], Mapping[str, T]]
+) -> Rounds[T]:
+    """Measure each side once a round; begin each round with another side.
 
     A side that fails once is out: it is named in the failures, and the others go on.
     """
@@ -68,8 +80,7 @@ def play(
                 continue
             _progress(f"round {number + 1} of {rounds}: {found.side.title}")
             try:
-                with serving(found.command, cores.server) as (pid, port):
-                    measured = measure(Server(pid, port, cores, found.side.dialect))
+                measured = measure(found)
             except ChildFailed as exc:
                 played.results.pop(name, None)
                 played.failures[name] = str(exc)

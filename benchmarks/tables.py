@@ -6,17 +6,19 @@ from statistics import median
 from benchmarks.about import About
 from benchmarks.figures import RateFigure
 from benchmarks.side import TITLES
-from benchmarks.window import ENOUGH
+from benchmarks.window import ENOUGH, Window
 
 __all__ = [
     "absent",
     "lay_out",
+    "noise",
     "plural",
     "rate_and_ratio",
     "rate_table",
     "rate_text",
     "ratio_text",
     "remarks",
+    "share_text",
 ]
 
 QUIET = 0.1  # of a core, used by others: above that the figures are for orientation
@@ -34,14 +36,19 @@ def remarks(figures: Mapping[str, Mapping[str, RateFigure]]) -> Iterable[str]:
             f"†: the server did less than {ENOUGH:.0%} of what was asked of it; the figure is what"
             " it does when it has more to do than it can."
         )
-    others = [window.other_use for figure in every for window in figure.windows]
+    yield from noise([window for figure in every for window in figure.windows])
+
+
+def noise(windows: Sequence[Window]) -> Iterable[str]:
+    """Say what other processes did during the windows."""
+    others = [window.other_use for window in windows]
     if others:
-        noise = (
+        text = (
             f"Other processes used {median(others):.0%} of a core during the windows (median), "
             f"{max(others):.0%} at most."
         )
         warning = "**The machine was not quiet: run again before you quote a figure.**"
-        yield f"{noise}\n{warning}" if median(others) > QUIET else noise
+        yield f"{text}\n{warning}" if median(others) > QUIET else text
 
 
 def absent(about: About, columns: int) -> list[list[str]]:
@@ -66,6 +73,10 @@ def rate_text(figure: RateFigure, scale: float = 1.0, digits: int = 0) -> str:
 
 def ratio_text(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}x"
+
+
+def share_text(share: float | None) -> str:
+    return "-" if share is None else f"{min(share, 1):.1%}"
 
 
 def plural(count: int, noun: str) -> str:

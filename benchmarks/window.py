@@ -15,6 +15,7 @@ class Window:
     """Times in seconds; CPU times are of the server, of the load and of all other processes.
 
     offered: how many events there should have been at the rate of the load; 0: as many as can be.
+    broker_cpu: what a broker of its own used of the server's CPU time.
     """
 
     events: int
@@ -23,6 +24,7 @@ class Window:
     load_cpu: float
     other_cpu: float
     offered: int = 0
+    broker_cpu: float = 0.0
 
     @property
     def share(self) -> float | None:
@@ -69,20 +71,34 @@ class TimedWindow:
 
 
 class Meter:
-    """The clocks at the start of a window; read by the load process itself."""
+    """The clocks at the start of a window; read by the load process itself.
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    Args:
+        pids: Of the server's processes, without its broker.
+        broker: Its process id; 0: there is none.
+    """
+
+    def __init__(self, *pids: int, broker: int = 0) -> None:
+        self._pids = pids
+        self._broker = broker
         self._start = self._read()
 
     def stop(self, events: int) -> Window:
-        seconds, server, load, machine = (
+        seconds, workers, broker, load, machine = (
             now - then for now, then in zip(self._read(), self._start, strict=True)
         )
-        return Window(events, seconds, server, load, machine - server - load)
+        server = workers + broker
+        other = machine - server - load
+        return Window(events, seconds, server, load, other, broker_cpu=broker)
 
-    def _read(self) -> tuple[float, float, float, float]:
-        return time.monotonic(), cpu_seconds(self._pid), time.process_time(), machine_cpu_seconds()
+    def _read(self) -> tuple[float, float, float, float, float]:
+        return (
+            time.monotonic(),
+            sum(map(cpu_seconds, self._pids)),
+            cpu_seconds(self._broker) if self._broker else 0.0,
+            time.process_time(),
+            machine_cpu_seconds(),
+        )
 
 
 def warm_up(seconds: float) -> float:

@@ -1,14 +1,24 @@
-"""python-socketio under uvicorn: rooms, events with an ack, WebSocket from the start."""
-# python-socketio comes with the dependency group "bench", which `make check` does not need.
+"""python-socketio under uvicorn: rooms, events with an ack, WebSocket from the start.
+
+As a worker: `socketio_uvicorn PORT BROKER`, with its Redis manager.
+"""
+# python-socketio comes with the dependency group "bench", which `make test` does not need.
 # mypy: disable-error-code="import-not-found,import-untyped"
 
-import socket
+import sys
 from typing import Any
 
 import socketio
-import uvicorn
 
-server = socketio.AsyncServer(async_mode="asgi", transports=["websocket"])
+from benchmarks.sides.uvicorn_worker import serve
+
+PORT, BROKER = sys.argv[1:] or ("0", "")
+
+server = socketio.AsyncServer(
+    async_mode="asgi",
+    transports=["websocket"],
+    client_manager=socketio.AsyncRedisManager(BROKER) if BROKER else None,
+)
 
 
 async def subscribe(sid: str, channel: str) -> str:
@@ -24,18 +34,7 @@ async def publish(sid: str, channel: str, data: Any) -> str:
 def main() -> None:
     server.on("subscribe", subscribe)
     server.on("publish", publish)
-    config = uvicorn.Config(
-        socketio.ASGIApp(server),
-        loop="uvloop",
-        http="httptools",
-        ws="auto",
-        ws_per_message_deflate=False,
-        log_level="critical",
-        access_log=False,
-    )
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        print(listener.getsockname()[1], flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+    serve(socketio.ASGIApp(server), int(PORT))
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ def test_centrifuge_is_understood_by_hubbub() -> None:
         ),
         ("nats", [b"PING\r\nMSG c 1 64\r\n%b\r\nMSG c 1 64\r\n", b"%b\r\n"]),
         ("socketio", [b'431["ok"]', b'42["message",%b]', b'42["message",%b]']),
+        ("channels", [b'{"message": %b}', b'{"ack": 1}', b'{"message": %b}']),
     ],
 )  # fmt: skip
 def test_stream_takes_payloads_out_of_messages(name: str, messages: list[bytes]) -> None:
@@ -83,6 +84,43 @@ def test_stream_takes_payloads_out_of_messages(name: str, messages: list[bytes])
     filled = [each % next(numbers) if b"%b" in each else each for each in messages]
 
     assert payloads == [got for message in filled for got in stream.feed(message)]
+
+
+def test_centrifuge_stream_goes_on_from_where_it_ended() -> None:
+    dialect = DIALECTS["centrifuge"]
+    stream = dialect.stream()
+    (plain,) = dialect.greeting("bench:x", stream.since)
+
+    subscribed = b'{"id":2,"subscribe":{"recoverable":true,"epoch":"abc","offset":6}}'
+    pushed = encode_push(Push("bench:x", Publication(payload(b"1"), offset=7)))
+    stream.feed(subscribed + b"\n" + pushed)
+
+    ((greeting, _),) = dialect.greeting("bench:x", stream.since)
+    _, command = decode_commands(greeting)
+    assert command.subscribe is not None
+    assert command.subscribe.recover
+    assert (command.subscribe.epoch, command.subscribe.offset) == ("abc", 7)
+    assert plain == dialect.greeting("bench:x")[0]
+
+
+def test_centrifuge_stream_takes_what_was_recovered_first() -> None:
+    stream = DIALECTS["centrifuge"].stream()
+    recovered = b'{"data":1,"offset":7},{"data":2,"offset":8}'
+
+    payloads = stream.feed(
+        b'{"id":2,"subscribe":{"epoch":"abc","offset":6,"was_recovering":true,"recovered":true,'
+        b'"publications":[%b]}}' % recovered
+    )
+
+    assert payloads == [b"1", b"2"]
+    assert stream.since.endswith(b'"epoch":"abc","offset":8')
+
+
+def test_centrifuge_stream_complains_of_what_was_not_recovered() -> None:
+    stream = DIALECTS["centrifuge"].stream()
+
+    with pytest.raises(ValueError, match="not recovered"):
+        stream.feed(b'{"id":2,"subscribe":{"epoch":"abd","offset":9,"was_recovering":true}}')
 
 
 class Topics:

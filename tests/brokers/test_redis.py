@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import re
 import secrets
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 import trustme
 
 from hubbub import BrokerError, CommandError, Hub, Position, PresenceStats
+from hubbub.brokers.redis.address import PARAMETERS, Address
 from hubbub.brokers.redis.broker import RedisBroker
 from hubbub.brokers.redis.wire import Refused
 from hubbub.errors import Disconnect, UnsubscribeCode
@@ -20,6 +24,8 @@ from hubbub.model import Publication
 from hubbub.protocol.replies import Push
 from hubbub.protocol.values import StreamPosition
 from hubbub.testing import HubClient, connect
+from tests.docs.markdown import rows
+from tests.programs import ROOT
 from tests.servers.valkey import ValkeyServer, find_redis, free_port
 from tests.timing import MS
 
@@ -195,7 +201,14 @@ async def test_control_message_that_was_missed_is_carried_out_afterwards(
         broker = RedisBroker(server.url)
         async with broker.running(Recorder()):
             server.command("CLIENT", "KILL", "TYPE", "pubsub")
-            await broker.send_control(b'{"type":"DisconnectClients","code":3503,"reason":"go"}')
+            message = b'{"type":"DisconnectClients","code":3503,"reason":"go"}'
+            async with asyncio.timeout(WAIT):
+                while True:
+                    try:
+                        await broker.send_control(message)
+                        break
+                    except BrokerError:  # its own link is broken as well
+                        await asyncio.sleep(5 * MS)
             assert (await client.ended()).reason == "go"
 
 
@@ -401,6 +414,72 @@ async def test_wrong_password_is_an_error_that_does_not_show_it() -> None:
             assert "s3cret" not in f"{caught.value} {broker!r} {broker.address!r}"
         async with RedisBroker(server.url).running(Recorder()):
             pass
+
+
+async def test_user_with_the_documented_rights_is_enough(server: ValkeyServer) -> None:
+    page = (ROOT / "docs" / "howto" / "redis.md").read_text()
+    rights = re.search(r"`(\+@all [^`]+)`", page)
+    assert rights is not None
+    server.command("ACL", "SETUSER", "app", "on", ">pw", *rights[1].split())
+    url = server.url.replace("unix://", "unix://app:pw@")
+    broker, recorder = RedisBroker(url), Recorder()
+    async with broker.running(recorder):
+        await broker.subscribe(["a"])
+        first = await broker.publish("a", Publication(b"1"), history_size=2, history_ttl=60)
+        await until(lambda: len(recorder.events) == 1)
+    server.command("ACL", "SETUSER", "app", "-info")
+    with pytest.raises(BrokerError, match=r"NOPERM .*epochs=keep"):
+        async with RedisBroker(url).running(Recorder()):
+            pass
+    async with RedisBroker(f"{url}?epochs=keep").running(Recorder()):
+        pass
+
+    assert first.offset == 1
+
+
+@pytest.mark.parametrize(("epochs", "same"), [("auto", False), ("keep", True), ("renew", False)])
+async def test_streams_of_another_process_go_on_if_the_operator_says_so(
+    epochs: str, same: bool
+) -> None:
+    with ValkeyServer(appendonly=True, options={"appendfsync": "no"}) as server:
+        positions = []
+        for _ in range(2):
+            broker = RedisBroker(f"{server.url}?epochs={epochs}")
+            async with broker.running(Recorder()):
+                for _ in range(2):
+                    position = await broker.publish(
+                        "a", Publication(b"1"), history_size=2, history_ttl=60
+                    )
+            positions.append(position)
+            server.restart()
+
+    assert (positions[0].epoch == positions[1].epoch) == same
+    assert [position.offset for position in positions] == ([2, 4] if same else [2, 2])
+
+
+def test_missing_extra_is_an_error_that_names_it() -> None:
+    program = "import sys; sys.modules['redis'] = None; import hubbub; hubbub.Hub('redis://one')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30_000 * MS
+    )
+
+    assert "ConfigError" in done.stderr
+    assert "pip install 'hubbub[redis]'" in done.stderr
+
+
+def test_table_of_parameters_is_that_of_the_code() -> None:
+    page = ROOT / "docs" / "howto" / "redis.md"
+    table = {}
+    for row in rows(page, "parameter"):
+        for name in re.findall(r"`(\w+)`", row[0]):
+            table[name] = row[1].strip("`")
+    defaults = Address()
+
+    assert set(table) == {name for names in PARAMETERS.values() for name in names}
+    for name, text in table.items():
+        default = getattr(defaults, name)
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        assert text == ("none" if default in (None, "") else shown), name
 
 
 async def test_server_is_reached_by_tls_with_verified_certificates(tmp_path: Path) -> None:

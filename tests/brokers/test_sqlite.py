@@ -109,7 +109,7 @@ async def test_url_names_an_absolute_file(path: Path) -> None:
         ("sqlite:///a.db?mode=ro", "'mode'; known: synchronous"),
         ("sqlite:///a.db?synchronous", "synchronous is 'full' or 'normal'"),
         ("sqlite:///a.db?synchronous=off", "synchronous is 'full' or 'normal'"),
-        ("sqlite3:///a.db", "has none of the schemes "),
+        ("sqlite3:///a.db", "scheme 'sqlite3' of the URL is none of"),
     ],
 )
 def test_other_urls_are_refused(url: str, says: str) -> None:

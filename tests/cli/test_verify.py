@@ -612,7 +612,8 @@ async def test_commands_come_in_turn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "problem"), [("exit 3", "exit code 3"), ("sleep 600 & wait", "within 0.1 s")]
+    ("command", "problem"),
+    [("echo no >&2; exit 3", "exit code 3: no"), ("sleep 600 & wait", "within 0.1 s")],
 )
 async def test_command_that_fails_or_hangs_is_a_failure(command: str, problem: str) -> None:
     action, *_ = commands_in_turn([command], 1.0, 2.0, timeout=0.1 if "sleep" in command else 20)

@@ -11,7 +11,7 @@ from hubbub.brokers.base import Broker, Event
 from hubbub.model import Position, Publication
 from hubbub.testing import FakeClock
 
-__all__ = ["StreamMachine"]
+__all__ = ["Recorder", "StreamMachine"]
 
 T = TypeVar("T")
 

@@ -365,10 +365,14 @@ class Port:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.proxies = TrustedProxies()
+        self.front = self
         self.handler_tasks: set[asyncio.Task[None]] = set()
 
     def is_serving(self) -> bool:
         return True
+
+    def opened(self, websocket: ServerConnection) -> None:
+        """Nothing to do: nobody waits for it."""
 
     async def handler(self, connection: ServerConnection) -> None:
         try:

@@ -18,10 +18,14 @@ __all__ = ["StalledClient"]
 
 
 class StalledClient:
-    """Speaks JSON. All waits are bounded."""
+    """Speaks JSON. All waits are bounded.
 
-    def __init__(self, server: Server) -> None:
-        self._address = address(server)
+    Args:
+        server: Where to; an address, if it is another process.
+    """
+
+    def __init__(self, server: Server | tuple[str, int]) -> None:
+        self._address = server if isinstance(server, tuple) else address(server)
         self._loop = asyncio.get_running_loop()
         self._buffer = b""
         self.socket = socket.socket()

@@ -579,6 +579,24 @@ async def test_presence_is_prolonged_at_a_broker_that_forgets_it(clock: FakeCloc
         assert set(await hub.presence("room")) == {client.connection_id}
 
 
+async def test_presence_ends_as_soon_after_a_crash_as_the_hub_says(clock: FakeClock) -> None:
+    broker = RemoteBroker(clock)
+    hub = Hub(broker, clock=clock, ping_interval=0, presence_ttl=6)
+    hub.channel("room", presence=True)
+    async with serve(hub, HOST, 0) as server, connected(server) as client:
+        await client.subscribe("room")
+        seen = len(broker.presence_ttls)
+        clock.advance(2.6)
+        await until(lambda: len(broker.presence_ttls) > seen)
+
+        assert set(broker.presence_ttls) == {6}
+
+
+def test_presence_that_would_end_at_once_is_refused() -> None:
+    with pytest.raises(ValueError, match="presence_ttl=0: seconds, above 0"):
+        Hub(presence_ttl=0)
+
+
 async def test_positions_are_compared_where_it_is_quiet(clock: FakeClock) -> None:
     broker = RemoteBroker(clock)
     hub = Hub(broker, clock=clock, ping_interval=0)

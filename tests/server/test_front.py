@@ -205,3 +205,18 @@ async def test_upgrade_in_progress_is_answered_503_when_the_server_closes() -> N
 
         assert (await peer.read_head()).startswith(b"HTTP/1.1 503 ")
     await server.wait_closed()
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_client_that_goes_when_its_time_is_up_is_no_error() -> None:
+    timeout = 20 * MS
+    async with listen(open_timeout=timeout) as server:
+        client = socket.create_connection(server.sockets[0].getsockname())
+        client.sendall(HEAD[:5])
+        await until(lambda: bool(server.front.waiting))
+        for _ in range(10):
+            await asyncio.sleep(0)  # it has come already: the loop only has to read it
+        # In one turn of the loop, the client goes, and its time is up: the answer meets nobody.
+        asyncio.get_running_loop().call_later(timeout / 2, client.close)
+        time.sleep(timeout)
+        await until(lambda: not server.front.waiting)

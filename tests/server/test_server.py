@@ -1,11 +1,14 @@
 """`serve` and `Server`: the API of `websockets`, what it listens on, and how it ends."""
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import re
+import select
 import socket
 import ssl
+import sys
 from pathlib import Path
 from typing import Any, Self
 
@@ -529,3 +532,23 @@ async def test_oversized_message_ends_with_1009_and_names_the_limit() -> None:
         await client.send("x" * 1001)
         with pytest.raises(ConnectionClosedError, match=r"1009.*1001.*1000"):
             await client.recv()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here the kernel says its limit")
+async def test_connections_that_come_at_once_wait_to_be_accepted() -> None:
+    count = min(500, int(Path("/proc/sys/net/core/somaxconn").read_text()))
+    poller = select.epoll()
+
+    async with serve(echo, "127.0.0.1", 0) as server:
+        with contextlib.ExitStack() as stack:
+            # No turn of the loop accepts one of them meanwhile.
+            for _ in range(count):
+                client = stack.enter_context(socket.socket())
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    client.connect(("127.0.0.1", port(server)))
+                poller.register(client, select.EPOLLOUT)
+            established = len(poller.poll(0, count))
+            poller.close()
+
+    assert established == count

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ __all__ = ["COMMAND_TIMEOUT", "Action", "commands_in_turn"]
 
 COMMAND_TIMEOUT: Final = 120.0
 """Default of the longest time that a command may take, in seconds."""
+
+
+# Bytes of a failed command's standard error that the report has.
+_MAX_SAID: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +70,24 @@ async def _run(command: str, seconds: float) -> None:
     Raises:
         Failure: It ends with another code than 0, or not in time.
     """
-    # A group of its own: Ctrl+C is for us, and what hangs is killed as a whole.
-    process = await asyncio.create_subprocess_shell(
-        command, stdin=DEVNULL, stdout=DEVNULL, start_new_session=True
-    )
-    try:
-        async with asyncio.timeout(seconds):
-            code = await process.wait()
-    except TimeoutError as exc:
-        raise Failure(f"did not end within {seconds:g} s") from exc
-    finally:
-        await _kill(process)
-    if code:
-        raise Failure(f"exit code {code}")
+    # Not our own standard error, nor a pipe: what lives on in the background would keep it open,
+    # and whoever reads the report from a pipe would wait for that.
+    with tempfile.TemporaryFile() as errors:
+        # A group of its own: Ctrl+C is for us, and what hangs is killed as a whole.
+        process = await asyncio.create_subprocess_shell(
+            command, stdin=DEVNULL, stdout=DEVNULL, stderr=errors, start_new_session=True
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                code = await process.wait()
+        except TimeoutError as exc:
+            raise Failure(f"did not end within {seconds:g} s") from exc
+        finally:
+            await _kill(process)
+        if code:
+            errors.seek(0)
+            said = errors.read(_MAX_SAID).decode(errors="replace").strip()
+            raise Failure(f"exit code {code}: {said}" if said else f"exit code {code}")
 
 
 async def _kill(process: Process) -> None:

@@ -113,12 +113,22 @@ LogFormatOption = Annotated[
         envvar="HUBBUB_LOG_FORMAT", case_sensitive=False, help="Lines for people, or JSON objects."
     ),
 ]
+TrustedProxyOption = Annotated[
+    list[str],
+    typer.Option(
+        envvar="HUBBUB_TRUSTED_PROXIES",
+        parser=_proxy,
+        metavar="ADDRESS",
+        show_default=False,
+        help="Proxy that is believed who the client is: address, network, or unix; repeatable.",
+    ),
+]
 BrokerOption = Annotated[
     str | None,
     typer.Option(
         envvar=BROKER_VARIABLE,
         metavar="URL",
-        help="Broker of hubs that are made without one: redis://…, unix://…, sqlite:///…, memory:",
+        help="Broker of hubs that are made without one: redis://…, unix://…, memory:",
     ),
 ]
 DrainOption = Annotated[
@@ -137,16 +147,6 @@ WorkersOption = Annotated[
         parser=number_of_workers,
         metavar="<int>|auto",
         help="Processes that share the port; auto: one for each core.",
-    ),
-]
-TrustedProxyOption = Annotated[
-    list[str],
-    typer.Option(
-        envvar="HUBBUB_TRUSTED_PROXIES",
-        parser=_proxy,
-        metavar="ADDRESS",
-        show_default=False,
-        help="Proxy that is believed who the client is: address, network, or unix; repeatable.",
     ),
 ]
 UrlArgument = Annotated[

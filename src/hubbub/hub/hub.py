@@ -92,6 +92,8 @@ class Hub:
         stale_timeout: Seconds for a client to send its connect command.
         expiry_grace: Seconds beyond their expiry that connections and subscriptions have to be
             refreshed by the client.
+        presence_ttl: Seconds after which clients of a node that has crashed are present no longer,
+            with a broker that has several nodes. The node prolongs them after 5/12 of it.
         clock: For tests; `None`: the system's.
 
     Raises:
@@ -113,6 +115,7 @@ class Hub:
         pong_timeout: float = 10.0,
         stale_timeout: float = 15.0,
         expiry_grace: float = 25.0,
+        presence_ttl: float = 60.0,
         clock: Clock | None = None,
     ) -> None:
         if ping_interval and not 0 < pong_timeout < ping_interval:
@@ -120,6 +123,8 @@ class Hub:
                 f"pong_timeout={pong_timeout} must be above 0 and below "
                 f"ping_interval={ping_interval}"
             )
+        if not presence_ttl > 0:
+            raise ValueError(f"presence_ttl={presence_ttl}: seconds, above 0")
         clock = clock or SystemClock()
         self._settings = Settings()
         self._origins = Origins(origins)
@@ -136,6 +141,7 @@ class Hub:
             pong_timeout=pong_timeout,
             stale_timeout=stale_timeout,
             expiry_grace=expiry_grace,
+            presence_ttl=presence_ttl,
             version=f"hubbub {importlib.metadata.version('hubbub')}",
         )
         self._entered: contextlib.AbstractAsyncContextManager[None] | None = None

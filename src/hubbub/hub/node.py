@@ -51,11 +51,8 @@ __all__ = ["Node", "Settings"]
 CHECK_INTERVAL = 40.0
 """Seconds without a publication after which a position is compared with the broker's."""
 
-PRESENCE_INTERVAL = 25.0
-"""Seconds after which presence is prolonged, at brokers that forget it."""
-
-PRESENCE_TTL = 60.0
-"""Seconds after which such a broker forgets it."""
+PRESENCE_SHARE = 25 / 60
+"""After how much of its time presence is prolonged, at brokers that forget it."""
 
 MAX_TTL = 365 * 86_400.0
 """Seconds until an expiry is looked at again, and that clients are told at most."""
@@ -114,6 +111,7 @@ class Node:
         pong_timeout: float,
         stale_timeout: float,
         expiry_grace: float,
+        presence_ttl: float,
         version: str,
     ) -> None:
         self.broker = broker
@@ -128,6 +126,7 @@ class Node:
         self.pong_timeout = pong_timeout
         self.stale_timeout = stale_timeout
         self.expiry_grace = expiry_grace
+        self._presence_ttl = presence_ttl
         self.version = version
         self.logger = logging.getLogger("hubbub.hub")
         self.running = False
@@ -198,7 +197,7 @@ class Node:
                 if not self.broker.alone:
                     tasks.append(group.create_task(self.prolonging.run()))
                     self.wheel.schedule(CHECK_INTERVAL, self._check_positions)
-                    self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
+                    self.wheel.schedule(self._presence_ttl * PRESENCE_SHARE, self._prolong_presence)
                 self.cluster.enter()
                 try:
                     await self._left.wait()
@@ -416,8 +415,13 @@ class Node:
             self.positions.suspect(quiet)
 
     def _prolong_presence(self) -> None:
-        self.wheel.schedule(PRESENCE_INTERVAL, self._prolong_presence)
+        self.wheel.schedule(self._presence_ttl * PRESENCE_SHARE, self._prolong_presence)
         self.prolonging.due()
+
+    @property
+    def presence_ttl(self) -> float | None:
+        """Seconds after which presence ends unless prolonged; `None`: never."""
+        return None if self.broker.alone else self._presence_ttl
 
     # From sessions.
 
@@ -428,11 +432,6 @@ class Node:
     def ttl(self, expires_at: float | None) -> int:
         """Return the whole seconds that clients are told until then, at least 1."""
         return 1 if expires_at is None else int(max(1.0, self.seconds_to(expires_at)))
-
-    @property
-    def presence_ttl(self) -> float | None:
-        """Seconds after which presence ends unless prolonged."""
-        return None if self.broker.alone else PRESENCE_TTL
 
     def session_ended(
         self, session: Session, code: int, reason: str, *, was_connected: bool

@@ -44,6 +44,12 @@ __all__ = ["Server", "serve", "unix_serve"]
 OPENING_TIME = 1.0
 """Seconds that accepted connections have to open before a drain goes on."""
 
+# Connections that may wait to be accepted; the kernel takes fewer if its own limit is lower. With
+# asyncio's 100 it drops most packets of 5,000 clients that come back at once, which they repeat
+# after 1, 3, 7, ... seconds: some were not back within a minute (`make bench ARGS="--only storm"`
+# takes ten seconds).
+BACKLOG = 4096
+
 
 class Server(parent.Server):
     """WebSocket and HTTP server returned by `serve`.
@@ -99,7 +105,8 @@ class Server(parent.Server):
 
         Cancelled: the server does not listen any more; sessions that were not ended go on.
         """
-        self.withdraw()
+        if self._withdrawn is None:
+            self.withdraw()
         self._opening = True
         self.server.close()
         try:
@@ -310,6 +317,7 @@ def serve(
         raise ValueError(f"compression must be 'deflate' or None, not {compression!r}")
     if isinstance(create_connection, type) and not issubclass(create_connection, ServerConnection):
         raise TypeError(f"{create_connection!r} is not a subclass of hubbub.ServerConnection")
+    kwargs.setdefault("backlog", BACKLOG)
 
     router = Router(handler) if isinstance(handler, Mapping) else None
     if router is not None:

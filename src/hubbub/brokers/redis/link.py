@@ -134,7 +134,7 @@ class Link:
         """Why the link is of no use; `None`: it is up."""
         wire, subscriptions = self._wire, self._subscriptions
         if wire is None or wire.lost or subscriptions is None or subscriptions.lost:
-            return self._problem or "the link to the server has just broken"
+            return self._problem or f"the link to {self._where} has just broken"
         return self._problem
 
     # What brokers ask of it.
@@ -310,15 +310,20 @@ class Link:
         """Find out which process the server is, and whether streams survive its end.
 
         Raises:
-            LinkLost: It is a replica.
+            LinkLost: It is a replica, or does not say which process it is.
         """
-        server = await self._ask(wire, b"INFO", b"server")
-        replication = await self._ask(wire, b"INFO", b"replication")
-        if replication.get("role", "master") != "master":
-            raise LinkLost("the server is a replica, which takes no writes")
         epochs = self._address.epochs
         if epochs == "keep":
-            return server.get("run_id", "").encode(), b"", b"1"
+            return b"", b"", b"1"
+        try:
+            server = _facts(await wire.call(b"INFO", b"server"))
+            replication = _facts(await wire.call(b"INFO", b"replication"))
+        except Refused as exc:
+            # Without, offsets could be given out again after a failover, and nobody would know.
+            problem = f"{exc.problem}: allow INFO, or say epochs=keep"
+            raise LinkLost(problem) from None
+        if replication.get("role", "master") != "master":
+            raise LinkLost("the server is a replica, which takes no writes")
         lossless = False
         if epochs == "auto":
             try:
@@ -333,17 +338,6 @@ class Link:
         # Of a server that was promoted, what it was a replica of.
         place = replication.get("master_replid2", "")
         return server.get("run_id", "").encode(), place.encode(), b"1" if lossless else b"0"
-
-    @staticmethod
-    async def _ask(wire: Wire, *command: Argument) -> dict[str, str]:
-        """Return what `INFO` says; nothing if the user may not ask."""
-        try:
-            answer: bytes = await wire.call(*command)
-        except Refused as exc:
-            logger.warning("redis: cannot tell whether the server is another: %s", exc.problem)
-            return {}
-        lines = answer.decode(errors="replace").splitlines()
-        return {name: value for name, _, value in (line.partition(":") for line in lines)}
 
     @staticmethod
     async def _load(wire: Wire) -> None:
@@ -449,6 +443,12 @@ class Link:
         for name in names:
             groups.setdefault(slot_of(name), []).append(name)
         return list(groups.values())
+
+
+def _facts(answer: bytes) -> dict[str, str]:
+    """Return what `INFO` says."""
+    lines = answer.decode(errors="replace").splitlines()
+    return {name: value for name, _, value in (line.partition(":") for line in lines)}
 
 
 async def _all(answers: Collection[Awaitable[Any]]) -> None:
