@@ -14,8 +14,7 @@ from hubbub.http import pages
 
 INTERVAL = 0.5  # seconds
 
-# Wherever others keep their history: what was, is of no use here. Workers need a broker to share.
-hub = Hub(None if "HUBBUB_WORKER" in os.environ else "memory:")
+hub = Hub()
 routes = {"/connection/websocket": hub}
 http = pages(Path(__file__).with_name("page"))
 
