@@ -41,7 +41,7 @@ FULL = {
     "subscribers": 1000,
     "channels": 1000,
     "idle_subscribers": 20_000,
-    "room": 200,
+    "room": 500,
     "crowd": 5000,
     "output": ROOT / "docs/benchmarks",
 }
@@ -232,7 +232,7 @@ def parse_options(arguments: Sequence[str]) -> argparse.Namespace:
         "--idle-subscribers", type=_positive(int), help="of idle (20000; quick: 500)"
     )
     parser.add_argument(
-        "--room", type=_positive(int), help="subscribers of workers (200; quick: 50)"
+        "--room", type=_positive(int), help="subscribers of workers (500; quick: 50)"
     )
     parser.add_argument("--crowd", type=_positive(int), help="of storm (5000; quick: 500)")
     parser.add_argument(

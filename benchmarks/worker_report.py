@@ -72,7 +72,7 @@ def workers_report(
     for case, some in losses.items():
         sections.append(f"## {LOSSES[case]}\n\n{_losses_table(some)}")
     sections.append(
-        f"Losses are sums over {plural(min(rounds, workers.LOSS_ROUNDS), 'round')}.\n"
+        f"Losses are of {plural(min(rounds, workers.LOSS_ROUNDS), 'round')}.\n"
         "A client that is dropped comes back at once, and those of hubbub recover.\n"
         "Lost is what was acknowledged and never came;"
         " what was not acknowledged the publisher knows it has to repeat.\n"

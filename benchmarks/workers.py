@@ -54,8 +54,8 @@ WATCHERS = 50
 
 WARM_UP = 0.3  # seconds: all sides are Python, without a compiler that has to warm up
 
-LOSS_ROUNDS = 2
-"""At most: what is lost depends little on the neighbours of the machine."""
+LOSS_ROUNDS = 1
+"""At most: a round takes a minute, and losses depend little on the neighbours of the machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from hubbub.http import pages
 
 INTERVAL = 0.5  # seconds
 
-hub = Hub("memory:")  # wherever others keep their history: what was, is of no use here
+hub = Hub()
 routes = {"/connection/websocket": hub}
 http = pages(Path(__file__).with_name("page"))
 

@@ -11,7 +11,7 @@ from hubbub.brokers.redis.names import Names, slot_of
 from hubbub.errors import BrokerError
 from hubbub.model import Position, Publication
 from tests.servers.cluster import ValkeyCluster
-from tests.servers.valkey import ValkeyServer, find_redis, free_port
+from tests.servers.valkey import ValkeyServer, free_port
 from tests.timing import MS
 
 WAIT = 10_000 * MS
@@ -129,19 +129,17 @@ async def test_cluster_without_all_slots_is_an_error() -> None:
                 pass
 
 
-@pytest.mark.parametrize("make", [None, find_redis])
-async def test_replica_that_sentinel_promotes_is_found(make: Callable[[], Any] | None) -> None:
-    binary = make() if make is not None else None
+async def test_replica_that_sentinel_promotes_is_found() -> None:
     with (
-        ValkeyServer(binary, tcp=True) as master,
-        ValkeyServer(binary, tcp=True, options={"replicaof": f"127.0.0.1 {master.port}"}) as two,
+        ValkeyServer(tcp=True) as master,
+        ValkeyServer(tcp=True, options={"replicaof": f"127.0.0.1 {master.port}"}) as two,
     ):
         monitor = {
             "sentinel monitor main": f"127.0.0.1 {master.port} 1",
             "sentinel down-after-milliseconds main": "60000",
             "sentinel failover-timeout main": "10000",
         }
-        with ValkeyServer(binary, tcp=True, sentinel=True, options=monitor) as sentinel:
+        with ValkeyServer(tcp=True, sentinel=True, options=monitor) as sentinel:
             dead = free_port()
             broker = RedisBroker(
                 f"redis+sentinel://127.0.0.1:{dead},127.0.0.1:{sentinel.port}/main/0"

@@ -8,7 +8,14 @@ from hubbub.brokers.memory import MemoryBroker
 from hubbub.clock import Clock
 from hubbub.errors import ConfigError
 
-__all__ = ["BROKER_VARIABLE", "SCHEMES", "WORKER_VARIABLE", "check_reach", "open_broker"]
+__all__ = [
+    "BROKER_VARIABLE",
+    "DEFAULT_BROKER",
+    "SCHEMES",
+    "WORKER_VARIABLE",
+    "check_reach",
+    "open_broker",
+]
 
 BROKER_VARIABLE = "HUBBUB_BROKER"
 """Environment variable with the URL of hubs that are made without one."""
@@ -17,6 +24,7 @@ WORKER_VARIABLE = "HUBBUB_WORKER"
 """Environment variable of worker processes: which of how many, `2/4`."""
 
 DEFAULT_BROKER = "memory:"
+"""URL of hubs that are made without one, where the variable is not set."""
 
 
 def _memory(url: str, clock: Clock) -> Broker:

@@ -1,8 +1,10 @@
 """`hubbub demo`: Hello World, and the example applications chat and live, on one page and port."""
 
+import contextlib
 import importlib.util
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,7 @@ from typing import Final
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from hubbub.brokers.opening import BROKER_VARIABLE, DEFAULT_BROKER, open_broker
 from hubbub.cli.banner import print_banner
 from hubbub.cli.failure import Failure
 from hubbub.cli.hello import say_hello
@@ -28,12 +31,14 @@ from hubbub.cli.options import (
 )
 from hubbub.cli.serving import serve_application
 from hubbub.cli.supervising import serve_in_workers, use_broker
+from hubbub.clock import SystemClock
 from hubbub.http import pages
 from hubbub.workers.assignment import Assignment
 
 __all__ = ["demo"]
 
-_EXAMPLES: Final = ("chat", "live")
+_CHAT: Final = "chat"
+_LIVE: Final = "live"
 
 
 def demo(
@@ -71,7 +76,9 @@ def _announce(listener: Listener) -> None:
 
 def _compose() -> tuple[Application, Starlette]:
     """Put the examples side by side: each has its pages and its hub below its name."""
-    examples = {name: _load_example(name) for name in _EXAMPLES}
+    examples = {_CHAT: _load_example(_CHAT)}
+    with _broker_for_another_hub():
+        examples[_LIVE] = _load_example(_LIVE)
     application = {"/": say_hello} | {
         f"/{name}{path}": handler
         for name, example in examples.items()
@@ -80,6 +87,20 @@ def _compose() -> tuple[Application, Starlette]:
     page = pages(Path(str(resources.files("hubbub").joinpath("web", "demo"))))
     mounted = [Mount(f"/{name}", example.http) for name, example in examples.items()]
     return application, Starlette(routes=[*mounted, Mount("/", page)])
+
+
+@contextlib.contextmanager
+def _broker_for_another_hub() -> Iterator[None]:
+    """Let the next hub have memory instead of a store that the first has for itself."""
+    url = os.environ.get(BROKER_VARIABLE)
+    broker = open_broker(url, SystemClock())
+    if broker.alone and not broker.local:
+        os.environ[BROKER_VARIABLE] = DEFAULT_BROKER
+    try:
+        yield
+    finally:
+        if url is not None:
+            os.environ[BROKER_VARIABLE] = url
 
 
 def _load_example(name: str) -> ModuleType:

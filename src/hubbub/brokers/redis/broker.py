@@ -110,6 +110,7 @@ class RedisBroker:
         if self._receiver is not None:
             raise BrokerError(NAME, "it is running already")
         self._receiver = receiver
+        self._failure = None
         kind = Cluster if self._address.kind == "cluster" else Single
         servers = self._servers = kind(self._address, self, self._names, self._random)
         loop = asyncio.get_running_loop()

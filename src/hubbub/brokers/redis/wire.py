@@ -112,18 +112,23 @@ class _Line:
         while True:
             await self._work.wait()
             self._work.clear()
+            if self.lost:
+                return  # `redis-py` would connect again by itself
             unsent, self._unsent = self._unsent, []
             await self._connection.send_packed_command([b"".join(unsent)], check_health=False)
 
     async def _read(self) -> None:
         read = self._connection.read_response
-        while True:
-            try:
-                answer = await read(disable_decoding=True, timeout=math.inf)
-            except ResponseError as exc:
-                self._refuse(refusal(exc))
-            else:
-                self._take(answer)
+        try:
+            while True:
+                try:
+                    answer = await read(disable_decoding=True, timeout=math.inf)
+                except ResponseError as exc:
+                    self._refuse(refusal(exc))
+                else:
+                    self._take(answer)
+        finally:
+            self.lost = True
 
     def _take(self, answer: Any) -> None:
         raise NotImplementedError
