@@ -88,14 +88,14 @@ FULL = Scale(
 )
 SHORT = Scale(
     nodes=2,
-    clients=24,
+    clients=16,
     channels=8,
-    rate=30,
+    rate=24,
     calm=1,
     trouble=2.5,
-    after=2.5,
+    after=2,
     sdks=1,
-    sdk_rate=4,
+    sdk_rate=3,
     presence_ttl=6,
 )
 
