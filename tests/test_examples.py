@@ -34,6 +34,7 @@ HUB = {
     "clients/page.py",
     "clients/server.py",
     "howto/backend.py",
+    "howto/durable.py",
     "howto/hub_cookie.py",
     "howto/hub_limits.py",
     "howto/hub_ticket.py",
@@ -50,6 +51,9 @@ HUB = {
     "tutorial/chat.py",
     "tutorial/chat_client.py",
 }
+
+# Elsewhere: tests/cli/test_verify.py.
+VERIFIED = {"howto/verified.py"}
 
 # Applications with a page, in a browser: tests/interop.
 APPLICATIONS = {"chat/chat.py", "live/live.py"}
@@ -88,7 +92,7 @@ LOOP_SCOPE = "asyncio_default_fixture_loop_scope = function"
 def test_every_example_is_short_and_has_its_test() -> None:
     examples = {path.relative_to(EXAMPLES).as_posix(): path for path in EXAMPLES.rglob("*.py")}
 
-    assert set(examples) == RUN_HERE | HELLO | HUB | APPLICATIONS
+    assert set(examples) == RUN_HERE | HELLO | HUB | VERIFIED | APPLICATIONS
     for name, path in examples.items():
         limit = MAX_APPLICATION_LINES if name in APPLICATIONS else MAX_LINES
         assert len(path.read_text(encoding="utf-8").splitlines()) < limit, name

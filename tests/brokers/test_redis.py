@@ -63,6 +63,17 @@ def joined(hub: Hub, user: str = "ada") -> contextlib.AbstractAsyncContextManage
     return connect(hub, headers={"user": user}, timeout=WAIT)
 
 
+def test_hub_runs_in_one_loop_after_another(server: ValkeyServer) -> None:
+    hub = make_hub(server)
+
+    async def publish() -> int:
+        async with hub:
+            await hub.refresh(user="nobody")
+            return (await hub.publish("room", "hello")).offset
+
+    assert [asyncio.run(publish()) for _ in range(2)] == [1, 2]
+
+
 async def until(met: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT):
         while not met():

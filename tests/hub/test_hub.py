@@ -98,6 +98,18 @@ async def test_hub_can_be_served_again(hub: Hub, codec: Dialect) -> None:
             assert (await hub.presence_stats("room")).clients == 1
 
 
+def test_hub_runs_in_one_loop_after_another() -> None:
+    hub = Hub()
+    hub.channel("room", history=10)
+
+    async def publish() -> int:
+        async with hub:
+            return (await hub.publish("room", "hello")).offset
+
+    # As of the tests of an application whose hub is a variable of its module.
+    assert [asyncio.run(publish()) for _ in range(2)] == [1, 2]
+
+
 async def test_broker_that_cannot_be_used_is_told(hub: Hub) -> None:
     broker = MemoryBroker()
     async with Hub(broker):

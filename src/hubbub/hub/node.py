@@ -179,6 +179,8 @@ class Node:
 
     async def _live(self, entered: asyncio.Future[None]) -> None:
         self.cluster.begin()
+        # They wait in this loop; the hub may run in another one next time.
+        self.positions, self.prolonging = Positions(self), Prolonging(self)
         try:
             async with self.broker.running(self), asyncio.TaskGroup() as group:
                 self._group = group

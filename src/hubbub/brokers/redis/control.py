@@ -39,7 +39,7 @@ class Control:
             BrokerError: The broker failed.
         """
         self._position = None
-        self._work.clear()
+        self._work = asyncio.Event()  # of this loop: the broker may have run in another
         await self._broker.link_control()
         self._position = (await self._broker.read(CONTROL, limit=0, meta_ttl=META_TTL)).position
 
