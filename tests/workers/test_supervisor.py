@@ -28,7 +28,7 @@ tie = socket.socket(fileno=int(os.environ["HUBBUB_SUPERVISOR_FD"]))
 GOOD = (
     PRELUDE
     + """
-tie.send(b"ready"); log("ready"); tie.recv(1); log("stopped")
+log("ready"); tie.send(b"ready"); tie.recv(1); log("stopped")
 """
 )
 FAILING = (
@@ -46,7 +46,7 @@ log("started"); os.kill(os.getpid(), signal.SIGKILL)
 STUBBORN = (
     PRELUDE
     + """
-tie.send(b"ready"); log("ready"); time.sleep(60)
+log("ready"); tie.send(b"ready"); time.sleep(60)
 """
 )
 # Good the first time, and whenever the file is gone.
@@ -55,14 +55,14 @@ FRAIL = (
     + """
 if os.path.exists(sys.argv[1] + ".broken"):
     log("started"); os.kill(os.getpid(), signal.SIGKILL)
-tie.send(b"ready"); log("ready"); tie.recv(1); log("stopped")
+log("ready"); tie.send(b"ready"); tie.recv(1); log("stopped")
 """
 )
 # Its child keeps what it has inherited open.
 FORKING = (
     PRELUDE
     + """
-tie.send(b"ready"); log("ready")
+log("ready"); tie.send(b"ready")
 if os.fork() == 0:
     time.sleep(1)
     os._exit(0)
