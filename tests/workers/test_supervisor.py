@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from hubbub.workers import supervisor as module
+from hubbub.workers.assignment import Assignment
 from hubbub.workers.sockets import ListeningSockets
 from hubbub.workers.supervisor import Supervisor
+from hubbub.workers.worker import start_worker
 from tests.timing import MS
 from tests.workers.service import until
 
@@ -277,3 +279,18 @@ async def test_kill_ends_all_at_once(tmp_path: Path) -> None:
 )
 def test_delays_double_up_to_a_limit(quick_deaths: int, delay: float) -> None:
     assert module._delay(quick_deaths) == delay
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_start_that_is_cancelled_leaves_nothing(tmp_path: Path, turns: int) -> None:
+    log = tmp_path / "log"
+    command = [sys.executable, "-IS", "-c", GOOD, str(log)]
+    starting = asyncio.create_task(start_worker(command, Assignment(1, 1, ()), dict(os.environ)))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    starting.cancel()
+    try:
+        worker = await starting
+    except asyncio.CancelledError:
+        return  # what is left of it would fail the fixtures of every test
+    await worker.stop(5_000 * MS)

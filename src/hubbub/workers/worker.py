@@ -101,20 +101,26 @@ class Worker(asyncio.SubprocessProtocol):
             with contextlib.suppress(ProcessLookupError):
                 self._transport.kill()
 
+    def untie(self) -> None:
+        """Close our end of the tie. Idempotent."""
+        if self._tie.fileno() >= 0:
+            self._loop.remove_reader(self._tie)
+            self._tie.close()
+
     # From the loop (`asyncio.SubprocessProtocol`).
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Listen to what the process says."""
         self._transport = cast("asyncio.SubprocessTransport", transport)
-        self._loop.add_reader(self._tie, self._read)
+        if self._tie.fileno() >= 0:  # else its start was cancelled: the loop ends it
+            self._loop.add_reader(self._tie, self._read)
 
     def process_exited(self) -> None:
         """Take note of the end; what the application forked may hold the tie open beyond it."""
         assert self._transport is not None
         self._code = self._transport.get_returncode()
         self._transport.close()
-        self._loop.remove_reader(self._tie)
-        self._tie.close()
+        self.untie()
         self._go()
         self.ended.set()
 
@@ -166,7 +172,7 @@ async def start_worker(
                 pass_fds=(theirs.fileno(), *assignment.fds),
             )
     except BaseException:
-        ours.close()
+        worker.untie()
         raise
     return worker
 
