@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import asynccontextmanager
 from random import Random, SystemRandom
-from string import ascii_letters
 from typing import Any
 
 from hubbub.brokers.base import Event, Receiver
@@ -28,6 +27,7 @@ from hubbub.brokers.redis.scripts import (
 )
 from hubbub.brokers.redis.single import Servers, Single
 from hubbub.brokers.redis.wire import NAME
+from hubbub.brokers.stream import IDEMPOTENCY_TTL, UNUSED_TTL, make_epoch
 from hubbub.errors import BrokerError
 from hubbub.model import (
     ClientInfo,
@@ -40,16 +40,6 @@ from hubbub.model import (
 )
 
 __all__ = ["RedisBroker"]
-
-EPOCH_LENGTH = 8
-IDEMPOTENCY_TTL = 300.0
-
-UNUSED_TTL = 300.0
-"""Seconds that the epoch of a stream is kept in which nothing was ever published.
-
-There is nothing to lose in it, and clients may look at any number of channels. Where somebody is
-subscribed, the comparison of positions prolongs it.
-"""
 
 LONGEST_TTL = 10 * 365 * 86_400.0
 
@@ -227,7 +217,7 @@ class RedisBroker:
                     body,
                     self._names.topic(tag),
                     servers.publish,
-                    self._epoch(),
+                    make_epoch(self._random),
                     max(0, size),
                     _milliseconds(ttl),
                     _milliseconds(meta_ttl),
@@ -288,7 +278,7 @@ class RedisBroker:
                 (
                     meta,
                     self._names.key(tag, b"log"),
-                    self._epoch(),
+                    make_epoch(self._random),
                     _milliseconds(meta_ttl),
                     _milliseconds(min(meta_ttl, UNUSED_TTL)),
                     "" if since is None else since.epoch,
@@ -416,14 +406,6 @@ class RedisBroker:
 
     def _topic(self, channel: str) -> bytes:
         return self._names.topic(self._names.tag(channel))
-
-    def _epoch(self) -> str:
-        number = self._random.randrange(len(ascii_letters) ** EPOCH_LENGTH)
-        letters = ""
-        for _ in range(EPOCH_LENGTH):
-            number, letter = divmod(number, len(ascii_letters))
-            letters += ascii_letters[letter]
-        return letters
 
 
 def _milliseconds(seconds: float) -> int:
